@@ -1,0 +1,59 @@
+# make up       install what is missing, build, start one node in the foreground
+# make test     every test; make test-unit the quick ones
+# make demo     load, scaling, alerts and a trace on a running node
+# make down     stop the pods and remove what a node left on this machine
+
+SHELL := /bin/bash
+GO ?= go
+BIN := bin
+export CGO_ENABLED ?= 1
+
+# Programs that stay small are built without cgo and symbols.
+STATIC := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w"
+
+.PHONY: all build up down test test-unit vet race ui images demo deps clean
+
+all: build
+
+# What a fresh Debian lacks besides Go: a C compiler for runc and the pause image.
+deps:
+	@command -v gcc >/dev/null && command -v ip >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev iproute2; }
+
+build: deps $(BIN)/containerd $(BIN)/containerd-shim-runc-v2 $(BIN)/runc images
+	$(GO) build -trimpath -ldflags "-s -w" -o $(BIN)/binnacle ./cmd/binnacle
+	$(STATIC) -o $(BIN)/binnacle-cni ./cmd/binnacle-cni
+	$(GO) build -trimpath -ldflags "-s -w" -o $(BIN)/kubectl ./cmd/kubectl
+
+# The container runtime comes from go.mod; it changes only with it.
+$(BIN)/containerd: go.mod
+	$(GO) build -trimpath -ldflags "-s -w" -o $@ github.com/containerd/containerd/v2/cmd/containerd
+$(BIN)/containerd-shim-runc-v2: go.mod
+	$(STATIC) -o $@ github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2
+$(BIN)/runc: go.mod
+	$(GO) build -trimpath -ldflags "-s -w" -o $@ github.com/opencontainers/runc
+
+GUESTBOOK := binnacle.io/guestbook
+images: $(BIN)/images/pause.tar $(BIN)/images/guestbook-frontend-1.tar $(BIN)/images/guestbook-frontend-2.tar $(BIN)/images/guestbook-store.tar
+
+$(BIN)/pack: $(wildcard examples/pack/*.go) go.mod
+	$(GO) build -o $@ ./examples/pack
+$(BIN)/images/pause: core/node/pause/pause.c
+	@mkdir -p $(@D)
+	gcc -Os -static -s -o $@ $<
+$(BIN)/images/pause.tar: $(BIN)/images/pause $(BIN)/pack
+	$(BIN)/pack --out $@ --tag binnacle.io/pause:1 --entrypoint /pause $<:/pause
+$(BIN)/images/guestbook-frontend-%.tar: $(wildcard examples/guestbook/frontend/*.go) $(BIN)/pack
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$*" -o $(BIN)/images/frontend-$* ./examples/guestbook/frontend
+	$(BIN)/pack --out $@ --tag $(GUESTBOOK)-frontend:$* --entrypoint /bin/frontend $(BIN)/images/frontend-$*:/bin/frontend
+$(BIN)/images/guestbook-store.tar: $(wildcard examples/guestbook/store/*.go) $(BIN)/pack
+	$(STATIC) -o $(BIN)/images/store ./examples/guestbook/store
+	$(BIN)/pack --out $@ --tag $(GUESTBOOK)-store:1 --entrypoint /bin/store $(BIN)/images/store:/bin/store
+
+up: build
+	$(BIN)/binnacle up
+
+down:
+	$(BIN)/binnacle down
+
+clean:
+	rm -rf $(BIN)

@@ -1,0 +1,339 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+
+	"gopkg.in/natefinch/lumberjack.v2"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"binnacle.io/alerting"
+	"binnacle.io/core/admission"
+	"binnacle.io/core/api"
+	"binnacle.io/core/api/openapi"
+	"binnacle.io/core/auth"
+	"binnacle.io/core/client"
+	"binnacle.io/core/cluster/bootstrap"
+	"binnacle.io/core/cluster/pki"
+	"binnacle.io/core/controller"
+	"binnacle.io/core/controller/deployment"
+	"binnacle.io/core/controller/endpointslice"
+	"binnacle.io/core/controller/garbage"
+	"binnacle.io/core/controller/namespace"
+	"binnacle.io/core/controller/nodelifecycle"
+	"binnacle.io/core/controller/replicaset"
+	"binnacle.io/core/controller/serviceaccount"
+	"binnacle.io/core/dns"
+	"binnacle.io/core/kind"
+	"binnacle.io/core/network"
+	"binnacle.io/core/node"
+	"binnacle.io/core/proxy"
+	"binnacle.io/core/scheduler"
+	"binnacle.io/core/store"
+	"binnacle.io/core/telemetry"
+	"binnacle.io/exporters/cgroup"
+	"binnacle.io/metrics"
+	"binnacle.io/metrics/autoscale"
+	"binnacle.io/tracing"
+)
+
+// machine is everything that runs here, in the order in which it is built.
+type machine struct {
+	cfg *Config
+	out *progress
+	sup *supervisor
+	hub *telemetry.Hub
+
+	tracing *tracing.Tracing
+
+	pki         *pki.PKI
+	kinds       *kind.Catalogue
+	store       *store.Store
+	authn       auth.Authenticator
+	authz       auth.Authorizer
+	api         *api.Server
+	client      client.Client // system:masters
+	controllers *telemetry.Component
+	scheduler   *scheduler.Scheduler
+	schedulerC  *telemetry.Component
+
+	network *network.Network
+	proxy   *proxy.Proxy
+	proxyC  *telemetry.Component
+	dns     *dns.Server
+
+	history    *cgroup.History
+	containers *cgroup.Exporter
+	metrics    *metrics.Metrics
+	alerting   *alerting.Alerting
+	autoscale  *autoscale.Controller
+
+	agent   *node.Agent
+	closers []io.Closer
+}
+
+// close stops what was started, in reverse.
+func (m *machine) close() error {
+	err := m.sup.stop()
+	for i := len(m.closers) - 1; i >= 0; i-- {
+		err = errors.Join(err, m.closers[i].Close())
+	}
+	return err
+}
+
+func (m *machine) startTracing(ctx context.Context) (err error) {
+	m.tracing, err = tracing.New(tracing.Config{
+		DataDir:     m.cfg.DataDir,
+		GRPCAddress: fmt.Sprintf("127.0.0.1:%d", m.cfg.Ports.OTLPGRPC),
+		HTTPAddress: fmt.Sprintf("127.0.0.1:%d", m.cfg.Ports.OTLPHTTP),
+	}, m.hub.Component("tracing", "tracing"))
+	if err != nil {
+		return err
+	}
+	m.hub.AddSpanProcessor(m.tracing.Processor())
+	return m.sup.start(ctx, "tracing", m.tracing.Run, nil)
+}
+
+func (m *machine) startControlPlane(ctx context.Context) (err error) {
+	if m.pki, err = pki.Ensure(pki.Config{
+		Dir: m.cfg.path("pki"), NodeName: m.cfg.NodeName, Addresses: []netip.Addr{m.cfg.address(), netip.MustParseAddr("127.0.0.1")},
+		ServiceAddress: m.cfg.apiServiceIP(), ClusterDomain: m.cfg.ClusterDomain,
+	}); err != nil {
+		return err
+	}
+	if len(m.pki.Made) > 0 {
+		m.out.step("certificates made in %s", m.pki.Dir)
+	}
+	m.kinds = kind.Builtin()
+	if m.store, err = store.Open(ctx, store.Config{Dir: m.cfg.path("etcd"), Endpoints: m.cfg.EtcdEndpoints}, m.kinds, m.hub.Component("etcd", "etcd")); err != nil {
+		return err
+	}
+	m.closers = append(m.closers, m.store)
+	m.out.step("state opened at revision %d", m.store.Revision())
+	if err := m.startAPI(ctx); err != nil {
+		return err
+	}
+	m.out.step("API serves on port %d", m.cfg.Ports.API)
+	if err := m.writeKubeconfig(); err != nil {
+		return err
+	}
+	if err := m.startControllers(ctx); err != nil {
+		return err
+	}
+	m.schedulerC = m.hub.Component("scheduler", "kube-scheduler")
+	m.schedulerC.RegisterProcess()
+	m.scheduler = scheduler.New(scheduler.Config{}, m.as("system:kube-scheduler"), m.schedulerC)
+	return m.sup.start(ctx, "scheduler", m.scheduler.Run, nil)
+}
+
+func (m *machine) startAPI(ctx context.Context) error {
+	tel := m.hub.Component("apiserver", "apiserver")
+	tel.RegisterProcess()
+	tokens, err := auth.NewTokens(auth.TokenConfig{JWKSURI: fmt.Sprintf("https://%s:%d/openid/v1/jwks", m.cfg.Address, m.cfg.Ports.API)}, m.pki.ServiceAccountKey)
+	if err != nil {
+		return err
+	}
+	oidc, err := tokens.Discovery()
+	if err != nil {
+		return err
+	}
+	rbac := auth.NewRBAC()
+	m.authn = auth.NewUnion(auth.NewCertificates(m.pki.Pool(), nil), auth.NewBearer(tokens.Audiences(), tokens))
+	nodes := auth.NewNode()
+	m.authz = auth.NewAuthorizers(auth.Masters(), nodes, rbac)
+	chain, err := admission.NewChain(tel)
+	if err != nil {
+		return err
+	}
+	serving := api.ServerTLS(m.pki.APIServer.TLS())
+	serving.ClientCAs, serving.ClientAuth = m.pki.Pool(), tls.RequestClientCert
+	audit := &lumberjack.Logger{Filename: m.cfg.path("log", "audit.log"), MaxSize: 100, MaxBackups: 2} // MB, files
+	m.closers = append(m.closers, audit)
+	m.api, err = api.New(api.Config{
+		Address: fmt.Sprintf(":%d", m.cfg.Ports.API), TLS: serving, Audit: audit,
+		OpenAPI: openapi.New(m.kinds), OIDC: oidc, Tokens: tokens, Verifiers: []auth.TokenVerifier{tokens}, Audiences: tokens.Audiences(),
+		NodeTLS: &tls.Config{Certificates: []tls.Certificate{m.pki.APIServerKubeletClient.TLS()}, RootCAs: m.pki.Pool(), MinVersion: tls.VersionTLS12},
+		Checks:  []api.Check{{Name: "etcd", Live: true, OK: m.store.Healthy}},
+	}, m.store, m.kinds, m.authn, m.authz, chain, tel)
+	if err != nil {
+		return err
+	}
+	m.client = m.api.Client(&auth.User{Name: "system:apiserver", Groups: []string{auth.GroupMasters, auth.GroupAuthenticated}})
+	tokens.Use(m.client)
+	plugins, err := admission.Builtin(admission.Config{
+		Services: admission.ServicesConfig{CIDRs: []netip.Prefix{m.cfg.serviceCIDR()}},
+	}, m.client, rbac, m.authz, tel)
+	if err != nil {
+		return err
+	}
+	chain.Use(plugins...)
+	if err := m.sup.start(ctx, "RBAC", func(ctx context.Context) error { return rbac.Run(ctx, m.client, tel) }, nil); err != nil {
+		return err
+	}
+	if err := m.sup.start(ctx, "API server", m.api.Run, nil); err != nil {
+		return err
+	}
+	if err := bootstrap.Bootstrap(ctx, m.client, bootstrap.Config{
+		AdvertiseAddress: m.cfg.address(), Port: m.cfg.Ports.API, ServiceAddress: m.cfg.apiServiceIP(),
+		ClientCA: m.pki.CA.CertPEM, FrontProxyCA: m.pki.FrontProxyCA.CertPEM,
+	}); err != nil {
+		return err
+	}
+	select {
+	case <-rbac.Ready():
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return m.sup.start(ctx, "role aggregation", bootstrap.NewAggregator(m.client, tel).Run, nil)
+}
+
+func (m *machine) startControllers(ctx context.Context) error {
+	m.controllers = m.hub.Component("controller-manager", "kube-controller-manager")
+	m.controllers.RegisterProcess()
+	manager := controller.New(controller.Config{Identity: m.cfg.NodeName}, m.client, m.controllers)
+	kinds := kindsOf{m.kinds}
+	for _, c := range []controller.Controller{
+		deployment.New(), replicaset.New(), replicaset.NewReplicationController(),
+		endpointslice.New(), endpointslice.NewEndpoints(),
+		namespace.New(kinds.namespaced), serviceaccount.New(), serviceaccount.NewRootCA(string(m.pki.CA.CertPEM)),
+		nodelifecycle.New(), nodelifecycle.NewIPAM(m.cfg.podCIDR(), 24), nodelifecycle.NewTaintEviction(),
+	} {
+		if err := manager.Add(c); err != nil {
+			return err
+		}
+	}
+	collector := garbage.New(m.client, kinds, m.controllers)
+	if err := m.sup.start(ctx, "garbage collector", collector.Run, nil); err != nil {
+		return err
+	}
+	return m.sup.start(ctx, "controllers", manager.Run, nil)
+}
+
+// kindsOf answers controllers' questions about the catalogue.
+type kindsOf struct{ *kind.Catalogue }
+
+func (k kindsOf) deletable(keep func(*kind.Kind) bool) (out []client.Resource) {
+	for _, kd := range k.All() {
+		if kd.Virtual || !keep(kd) {
+			continue
+		}
+		verbs := kd.Verbs
+		can := len(verbs) == 0
+		for _, v := range verbs {
+			can = can || v == "delete"
+		}
+		if can {
+			out = append(out, kd.GroupResource())
+		}
+	}
+	return out
+}
+
+// Deletable implements garbage.Kinds. Events are left out: they own nothing and
+// nobody owns them.
+func (k kindsOf) Deletable() []client.Resource {
+	return k.deletable(func(kd *kind.Kind) bool { return kd.Resource != "events" })
+}
+
+func (k kindsOf) namespaced() []client.Resource {
+	return k.deletable(func(kd *kind.Kind) bool { return !kd.ClusterScoped })
+}
+
+// ResourceFor implements garbage.Kinds.
+func (k kindsOf) ResourceFor(gvk schema.GroupVersionKind) (client.Resource, bool, bool) {
+	kd, _, ok := k.ByKind(gvk)
+	if !ok || kd.Virtual {
+		return client.Resource{}, false, false
+	}
+	return kd.GroupResource(), !kd.ClusterScoped, true
+}
+
+// as returns a client with a component's own identity.
+func (m *machine) as(user string, groups ...string) client.Client {
+	return m.client.As(user, append(groups, auth.GroupAuthenticated)...)
+}
+
+// asNode is the identity of this node's agent.
+func (m *machine) asNode() client.Client {
+	return m.as("system:node:"+m.cfg.NodeName, auth.GroupNodes)
+}
+
+func (m *machine) startNetwork(ctx context.Context) (err error) {
+	trace := func(ctx context.Context, namespace, name string) string {
+		pod, err := client.GetCached[*corev1.Pod](ctx, m.client, namespace, name)
+		if err != nil {
+			return ""
+		}
+		return pod.Annotations[telemetry.TraceAnnotation]
+	}
+	if m.network, err = network.New(network.Config{
+		Node: m.cfg.NodeName, ClusterCIDR: m.cfg.podCIDR(), DataDir: m.cfg.DataDir, RunDir: m.cfg.RunDir,
+	}, m.asNode(), trace, m.hub.Component("network", "binnacle-network")); err != nil {
+		return err
+	}
+	if err := m.sup.start(ctx, "pod network", m.network.Run, nil); err != nil {
+		return err
+	}
+	m.proxyC = m.hub.Component("proxy", "kube-proxy")
+	m.proxyC.RegisterProcess()
+	if m.proxy, err = proxy.New(proxy.Config{
+		Node: m.cfg.NodeName, ClusterCIDRs: []netip.Prefix{m.cfg.podCIDR()}, Local: []netip.Addr{m.cfg.dnsIP()},
+	}, m.as("system:kube-proxy"), m.proxyC); err != nil {
+		return err
+	}
+	if err := m.sup.start(ctx, "service proxy", m.proxy.Run, nil); err != nil {
+		return err
+	}
+	if m.dns, err = dns.New(m.dnsConfig(), m.client, m.hub.Component("dns", "coredns")); err != nil {
+		return err
+	}
+	return m.sup.start(ctx, "DNS", m.dns.Run, nil)
+}
+
+// waitReady waits until the node says that it is Ready.
+func (m *machine) waitReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyWithin)
+	defer cancel()
+	w, err := client.WatchOf[*corev1.Node](ctx, m.client, "", client.ReadOptions{Fields: fields.OneTermEqualSelector("metadata.name", m.cfg.NodeName)})
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	last := ""
+	for {
+		events, failed := make(chan client.Event, 1), make(chan error, 1)
+		go func() {
+			ev, err := w.Next(ctx)
+			if err != nil {
+				failed <- err
+				return
+			}
+			events <- ev
+		}()
+		select {
+		case err := <-m.sup.failed:
+			return err
+		case err := <-failed:
+			return fmt.Errorf("node %q is not ready after %v: %s; see %s (%w)", m.cfg.NodeName, readyWithin, last, m.cfg.path("log", "binnacle.log"), err)
+		case ev := <-events:
+			n, ok := ev.Object.(*corev1.Node)
+			if !ok {
+				continue
+			}
+			for _, c := range n.Status.Conditions {
+				if c.Type == corev1.NodeReady {
+					if c.Status == corev1.ConditionTrue {
+						return nil
+					}
+					last = c.Message
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,95 @@
+// Command binnacle is the whole cluster in one program.
+//
+//	binnacle up [flags]     control plane, node and monitoring, in the foreground
+//	binnacle down [flags]   stop what up left running: pods, containerd, network
+//	binnacle version
+//
+// The file named by --config (YAML, see config.go) says what flags do not.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+)
+
+// version is set when released; a build from a checkout says which.
+var version = "v0.1.0"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "binnacle: "+strings.TrimSpace(err.Error()))
+		os.Exit(1)
+	}
+}
+
+// later are commands of the design that are not there yet.
+const later = "server agent token cert etcd diagnose"
+
+func run(ctx context.Context, args []string) error {
+	command := ""
+	if len(args) > 0 {
+		command, args = args[0], args[1:]
+	}
+	flags := flag.NewFlagSet("binnacle "+command, flag.ContinueOnError)
+	file := flags.String("config", "", "configuration file (default /etc/binnacle/binnacle.yaml, if there)")
+	dataDir := flags.String("data-dir", "", "where everything is kept (default /var/lib/binnacle)")
+	imageDir := flags.String("images", "", "folder of image archives to import (default: images beside this program)")
+	quiet := flags.Bool("quiet", false, "print nothing but errors")
+	switch command {
+	case "up", "down":
+		if err := flags.Parse(args); err != nil {
+			return err
+		}
+		if flags.NArg() > 0 {
+			return fmt.Errorf("cannot understand %q: %s takes flags only", flags.Args(), command)
+		}
+		cfg, err := loadConfig(*file)
+		if err != nil {
+			return err
+		}
+		if *dataDir != "" {
+			cfg.DataDir = *dataDir
+		}
+		if *imageDir != "" {
+			cfg.ImageDirs = []string{*imageDir}
+		}
+		if err := cfg.complete(); err != nil {
+			return err
+		}
+		if command == "down" {
+			return down(ctx, cfg)
+		}
+		return up(ctx, cfg, newProgress(os.Stdout, *quiet))
+	case "version":
+		fmt.Println(fullVersion())
+		return nil
+	case "", "help", "-h", "--help":
+		fmt.Println("usage: binnacle up|down|version [flags]; binnacle up --help lists the flags")
+		return nil
+	}
+	if strings.Contains(" "+later+" ", " "+command+" ") {
+		return fmt.Errorf("%q is not there yet: docs/status.md lists what is", command)
+	}
+	return fmt.Errorf("unknown command %q: want up, down or version", command)
+}
+
+func fullVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return version
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return version + "+" + s.Value[:min(12, len(s.Value))]
+		}
+	}
+	return version
+}

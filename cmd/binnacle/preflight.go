@@ -1,0 +1,120 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// instance is this process' claim on the data directory.
+type instance struct{ lock *os.File }
+
+// claim takes the data directory, so that two processes never share one.
+func claim(dir string) (*instance, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("cannot use data directory %s: %w; choose another with --data-dir", dir, err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE|syscall.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("cannot use data directory %s: %w; choose another with --data-dir", dir, err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		pid, _ := os.ReadFile(f.Name()) // only for the message
+		f.Close()
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("cannot lock data directory %s: %w", dir, err)
+		}
+		return nil, fmt.Errorf("another binnacle (pid %s) uses %s: stop it, or choose another directory with --data-dir", strings.TrimSpace(string(pid)), dir)
+	}
+	if err := errors.Join(f.Truncate(0), writeAt(f, fmt.Sprintf("%d\n", os.Getpid()))); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("cannot use data directory %s: %w; choose another with --data-dir", dir, err)
+	}
+	return &instance{f}, nil
+}
+
+func writeAt(f *os.File, s string) error {
+	_, err := f.WriteAt([]byte(s), 0)
+	return err
+}
+
+func (i *instance) release() { i.lock.Close() }
+
+// preflight finds what would fail later, and says in one line what to do.
+func preflight(c *Config) error {
+	if os.Geteuid() != 0 {
+		return errors.New("must run as root: pods need namespaces, mounts and cgroups; use sudo")
+	}
+	if c.RuntimeEndpoint == "" {
+		for _, name := range []string{"containerd", "containerd-shim-runc-v2", "runc", "binnacle-cni"} {
+			if _, err := os.Stat(filepath.Join(c.BinDir, name)); err != nil {
+				return fmt.Errorf("%s is missing in %s: run make build, or set binDir", name, c.BinDir)
+			}
+		}
+	}
+	if err := kernel(); err != nil {
+		return err
+	}
+	for _, p := range []struct {
+		port          int
+		address, what string
+		setting       string
+	}{
+		{c.Ports.API, "", "the API", "api"},
+		{c.Ports.Kubelet, "", "the node agent", "kubelet"},
+		{c.Ports.Observability, "127.0.0.1", "the UI and the Prometheus API", "observability"},
+		{c.Ports.OTLPGRPC, "127.0.0.1", "OTLP over gRPC", "otlpGRPC"},
+		{c.Ports.OTLPHTTP, "127.0.0.1", "OTLP over HTTP", "otlpHTTP"},
+		{c.Ports.Controllers, "127.0.0.1", "the controllers' metrics", "controllers"},
+		{c.Ports.Scheduler, "127.0.0.1", "the scheduler's metrics", "scheduler"},
+		{c.Ports.ProxyMetrics, "127.0.0.1", "the service proxy's metrics", "proxyMetrics"},
+		{c.Ports.ProxyHealth, "", "the service proxy's health", "proxyHealth"},
+	} {
+		l, err := net.Listen("tcp", net.JoinHostPort(p.address, fmt.Sprint(p.port)))
+		if err != nil {
+			if errors.Is(err, syscall.EADDRINUSE) {
+				return fmt.Errorf("port %d, for %s, is taken: stop what listens there (ss -ltnp 'sport = :%d'), or set ports.%s", p.port, p.what, p.port, p.setting)
+			}
+			return fmt.Errorf("cannot listen on port %d for %s: %w", p.port, p.what, err)
+		}
+		l.Close()
+	}
+	return nil
+}
+
+// kernel checks the features pods and services cannot do without.
+func kernel() error {
+	fs, err := os.ReadFile("/proc/filesystems")
+	if err != nil {
+		return fmt.Errorf("cannot read the kernel's file systems: %w", err)
+	}
+	if !strings.Contains(string(fs), "\toverlay\n") {
+		return errors.New("the kernel lacks overlayfs, on which container images are mounted: modprobe overlay")
+	}
+	for _, ns := range []string{"mnt", "pid", "net", "ipc", "uts"} {
+		if _, err := os.Stat("/proc/self/ns/" + ns); err != nil {
+			return fmt.Errorf("the kernel lacks %s namespaces (CONFIG_NAMESPACES)", ns)
+		}
+	}
+	s, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_NETFILTER)
+	if err != nil {
+		return fmt.Errorf("the kernel lacks nftables, which Services need: modprobe nf_tables (%w)", err)
+	}
+	unix.Close(s)
+	v1, v2 := exists("/sys/fs/cgroup/cpu") && exists("/sys/fs/cgroup/memory"), exists("/sys/fs/cgroup/cgroup.controllers")
+	if !v1 && !v2 {
+		return errors.New("no cgroups are mounted at /sys/fs/cgroup: mount cgroup2 there")
+	}
+	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
