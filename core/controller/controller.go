@@ -13,9 +13,11 @@ import (
 
 // Controller declares one control loop.
 type Controller struct {
-	// Name is the queue's and the metrics' name and, with "-controller"
-	// appended, the service account in kube-system it acts as.
+	// Name is the queue's and the metrics' name.
 	Name string
+	// Account is the service account in kube-system as which it writes;
+	// empty means Name with "-controller" appended.
+	Account string
 	// Inputs are what it reads. Changes of an input queue keys.
 	Inputs []Input
 	// Writes are its outputs: "pods", "deployments.apps/status". Each

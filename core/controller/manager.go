@@ -71,11 +71,14 @@ func (m *Manager) Add(c Controller) error {
 	if c.Workers == 0 {
 		c.Workers = 2
 	}
-	as := m.client.As("system:serviceaccount:kube-system:"+c.Name+"-controller",
+	if c.Account == "" {
+		c.Account = c.Name + "-controller"
+	}
+	as := m.client.As("system:serviceaccount:kube-system:"+c.Account,
 		"system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated")
 	m.loops = append(m.loops, &loop{
-		Controller: c, client: as, tel: m.tel, results: m.results, now: m.cfg.Now,
-		events: events.NewRecorder(events.Config{Component: c.Name + "-controller", Now: m.cfg.Now}, as, m.tel),
+		Controller: c, reader: m.client, client: as, tel: m.tel, results: m.results, now: m.cfg.Now,
+		events: events.NewRecorder(events.Config{Component: c.Account, Now: m.cfg.Now}, as, m.tel),
 		queue: workqueue.NewTypedRateLimitingQueueWithConfig(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[client.Key](retryFirst, retryMost),
 			workqueue.TypedRateLimitingQueueConfig[client.Key]{Name: c.Name, MetricsProvider: m.metrics}),

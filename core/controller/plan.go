@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"encoding/json"
 	"fmt"
 	"reflect"
 	"strings"
@@ -89,6 +90,21 @@ func Sub(o client.Object, sub string) Action { return Action{Op: OpUpdate, Objec
 // Patch changes an object by a patch.
 func Patch(o client.Object, sub string, pt types.PatchType, body []byte) Action {
 	return Action{Op: OpPatch, Object: o, Sub: sub, PatchType: pt, Body: body}
+}
+
+// PatchOwners replaces the owner references of exactly the object as it was
+// read, to adopt or release it.
+func PatchOwners(o client.Object, owners []metav1.OwnerReference) Action {
+	if owners == nil {
+		owners = []metav1.OwnerReference{}
+	}
+	body, err := json.Marshal(map[string]any{"metadata": map[string]any{
+		"uid": o.GetUID(), "resourceVersion": o.GetResourceVersion(), "ownerReferences": owners,
+	}})
+	if err != nil {
+		panic(err) // of plain strings and booleans
+	}
+	return Patch(o, "", types.MergePatchType, body)
 }
 
 // Delete deletes exactly this object: the UID must still be the same.

@@ -35,7 +35,8 @@ const (
 // loop runs one controller.
 type loop struct {
 	Controller
-	client  client.Client
+	reader  client.Client // reads everything, as upstream's shared informers do
+	client  client.Client // writes as the controller's own account
 	events  *events.Recorder
 	tel     *telemetry.Component
 	queue   workqueue.TypedRateLimitingInterface[client.Key]
@@ -89,7 +90,7 @@ func (l *loop) follow(ctx context.Context, in Input, ready func()) error {
 }
 
 func (l *loop) watch(ctx context.Context, in Input, known map[client.Key]client.Object, ready func()) error {
-	w, err := l.client.Watch(ctx, in.Resource, "", in.Read)
+	w, err := l.reader.Watch(ctx, in.Resource, "", in.Read)
 	if err != nil {
 		return err
 	}
@@ -279,7 +280,7 @@ type cached struct {
 }
 
 func (l *loop) state(ctx context.Context) *cached {
-	return &cached{ctx: ctx, client: l.client, now: l.now()}
+	return &cached{ctx: ctx, client: l.reader, now: l.now()}
 }
 
 func (s *cached) Now() time.Time { return s.now }

@@ -102,13 +102,11 @@ func observe(s controller.State, d *appsv1.Deployment) *rollout {
 		case ref != nil && ref.UID == d.UID && matches:
 			r.sets = append(r.sets, rs)
 		case ref != nil && ref.UID == d.UID && d.DeletionTimestamp == nil:
-			next := rs.DeepCopy()
-			next.OwnerReferences = slices.DeleteFunc(next.OwnerReferences, func(o metav1.OwnerReference) bool { return o.UID == d.UID })
-			r.plan.Add(controller.Update(next))
+			r.plan.Add(controller.PatchOwners(rs, slices.DeleteFunc(slices.Clone(rs.OwnerReferences),
+				func(o metav1.OwnerReference) bool { return o.UID == d.UID })))
 		case ref == nil && matches && d.DeletionTimestamp == nil && rs.DeletionTimestamp == nil:
-			next := rs.DeepCopy()
-			next.OwnerReferences = append(next.OwnerReferences, *metav1.NewControllerRef(d, gvk))
-			r.plan.Add(controller.Update(next)) // seen as ours when the change comes back
+			// Seen as ours when the change comes back.
+			r.plan.Add(controller.PatchOwners(rs, append(slices.Clone(rs.OwnerReferences), *metav1.NewControllerRef(d, gvk))))
 		}
 	}
 	slices.SortFunc(r.sets, func(a, b *appsv1.ReplicaSet) int {
@@ -143,7 +141,6 @@ func (r *rollout) decide() {
 		r.rolling()
 	}
 	r.status()
-	r.numberDeployment() // after the status, which carries the resourceVersion read
 }
 
 // recreate takes all old pods down before the first new one comes.

@@ -136,14 +136,6 @@ func (r *rollout) number() bool {
 	return true
 }
 
-func (r *rollout) numberDeployment() {
-	if r.revision == "" || r.d.Annotations[revisionKey] == r.revision {
-		return
-	}
-	patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}}}`, revisionKey, r.revision)
-	r.plan.Add(controller.Patch(r.d, "", "application/merge-patch+json", []byte(patch)))
-}
-
 func (r *rollout) copyAnnotations(rs *appsv1.ReplicaSet) {
 	for k, v := range r.d.Annotations {
 		if !slices.Contains(notCopied, k) {

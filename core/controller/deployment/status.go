@@ -62,7 +62,12 @@ func (r *rollout) status() {
 	st.CollisionCount = r.collisions
 	r.available(st)
 	r.progressing(st)
-	if !equality.Semantic.DeepEqual(st, &r.d.Status) {
+	if r.revision != "" && next.Annotations[revisionKey] != r.revision {
+		// The status subresource of Deployments takes annotations along,
+		// for this very purpose.
+		next.Annotations = withLabel(next.Annotations, revisionKey, r.revision)
+	}
+	if !equality.Semantic.DeepEqual(next, r.d) {
 		r.plan.Add(controller.Status(next))
 	}
 }

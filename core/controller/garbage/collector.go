@@ -36,7 +36,8 @@ type Kinds interface {
 
 // Collector is the garbage collector.
 type Collector struct {
-	client  client.Client
+	reader  client.Client // reads everything
+	client  client.Client // writes as the collector's own account
 	kinds   Kinds
 	tel     *telemetry.Component
 	queue   workqueue.TypedRateLimitingInterface[types.UID]
@@ -50,6 +51,7 @@ type Collector struct {
 // New returns a collector; c must be allowed to delete everything.
 func New(c client.Client, kinds Kinds, tel *telemetry.Component) *Collector {
 	col := &Collector{
+		reader: c,
 		client: c.As("system:serviceaccount:kube-system:generic-garbage-collector",
 			"system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated"),
 		kinds: kinds, tel: tel, g: newGraph(),
@@ -111,7 +113,7 @@ func (c *Collector) follow(ctx context.Context, r client.Resource, ready func())
 }
 
 func (c *Collector) watch(ctx context.Context, r client.Resource, known map[types.UID]bool, ready func()) error {
-	w, err := c.client.Watch(ctx, r, "", client.ReadOptions{})
+	w, err := c.reader.Watch(ctx, r, "", client.ReadOptions{})
 	if err != nil {
 		return err
 	}
@@ -234,7 +236,7 @@ func (c *Collector) verify(ctx context.Context, namespace string, o metav1.Owner
 	if namespaced {
 		key.Namespace = namespace
 	}
-	obj, err := c.client.Get(ctx, r, key, client.ReadOptions{})
+	obj, err := c.reader.Get(ctx, r, key, client.ReadOptions{})
 	switch {
 	case err == nil && obj.GetUID() == o.UID:
 		c.mu.Lock()
@@ -297,7 +299,7 @@ func (c *Collector) disown(ctx context.Context, r client.Resource, key client.Ke
 // edit changes metadata of exactly the object with uid, at the state it read.
 func (c *Collector) edit(ctx context.Context, r client.Resource, key client.Key, uid types.UID, change func(client.Object) (map[string]any, bool)) error {
 	for {
-		obj, err := c.client.Get(ctx, r, key, client.ReadOptions{})
+		obj, err := c.reader.Get(ctx, r, key, client.ReadOptions{})
 		if apierrors.IsNotFound(err) {
 			return nil
 		}

@@ -16,7 +16,8 @@ import (
 // NoExecute taints once they no longer tolerate them.
 func NewTaintEviction() controller.Controller {
 	return controller.Controller{
-		Name: "taint-eviction",
+		Name:    "taint-eviction",
+		Account: "node-controller",
 		Inputs: []controller.Input{
 			{Resource: podsResource, Keys: controller.Self},
 			{Resource: nodesResource, Keys: func(s controller.State, o client.Object) []client.Key {

@@ -31,7 +31,8 @@ var (
 // New returns the controller of nodes' conditions and taints.
 func New() controller.Controller {
 	return controller.Controller{
-		Name: "node-lifecycle",
+		Name:    "node-lifecycle",
+		Account: "node-controller",
 		Inputs: []controller.Input{
 			{Resource: nodesResource, Keys: controller.Self},
 			{Resource: client.Resource{Group: coordv1.GroupName, Resource: "leases"},
@@ -193,6 +194,7 @@ func taintsFor(n *corev1.Node, now time.Time) []corev1.Taint {
 func NewIPAM(cluster netip.Prefix, bits int) controller.Controller {
 	return controller.Controller{
 		Name:    "node-ipam",
+		Account: "node-controller",
 		Workers: 1, // two nodes must not be given one block
 		Inputs:  []controller.Input{{Resource: nodesResource, Keys: controller.Self}},
 		Writes:  []string{"nodes podCIDR"},

@@ -173,9 +173,9 @@ func plan(s controller.State, want set) controller.Plan {
 				terminating++
 			}
 		case ref != nil && ref.UID == want.object.GetUID() && want.object.GetDeletionTimestamp() == nil:
-			p.Add(controller.Update(release(pod, want.object)))
+			p.Add(controller.PatchOwners(pod, without(pod, want.object)))
 		case ref == nil && matches && controller.PodActive(pod) && want.object.GetDeletionTimestamp() == nil:
-			p.Add(controller.Update(adopt(pod, want)))
+			p.Add(controller.PatchOwners(pod, append(slices.Clone(pod.OwnerReferences), *metav1.NewControllerRef(want.object, want.gvk))))
 			active = append(active, pod)
 		}
 	}
@@ -225,16 +225,8 @@ func count(p *controller.Plan, now time.Time, want set, active []*corev1.Pod) co
 	return c
 }
 
-func release(pod *corev1.Pod, from client.Object) *corev1.Pod {
-	next := pod.DeepCopy()
-	next.OwnerReferences = slices.DeleteFunc(next.OwnerReferences, func(r metav1.OwnerReference) bool { return r.UID == from.GetUID() })
-	return next
-}
-
-func adopt(pod *corev1.Pod, by set) *corev1.Pod {
-	next := pod.DeepCopy()
-	next.OwnerReferences = append(next.OwnerReferences, *metav1.NewControllerRef(by.object, by.gvk))
-	return next
+func without(pod *corev1.Pod, owner client.Object) []metav1.OwnerReference {
+	return slices.DeleteFunc(slices.Clone(pod.OwnerReferences), func(r metav1.OwnerReference) bool { return r.UID == owner.GetUID() })
 }
 
 // leastWorthFirst orders pods as upstream's scale-down does.

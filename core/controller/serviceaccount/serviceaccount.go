@@ -40,9 +40,10 @@ func New() controller.Controller {
 // (PEM) in every namespace.
 func NewRootCA(pem string) controller.Controller {
 	return controller.Controller{
-		Name:   "root-ca-certificate-publisher",
-		Inputs: inputs("configmaps", rootCA),
-		Writes: []string{"configmaps named " + rootCA},
+		Name:    "root-ca-certificate-publisher",
+		Account: "root-ca-cert-publisher",
+		Inputs:  inputs("configmaps", rootCA),
+		Writes:  []string{"configmaps named " + rootCA},
 		Reconcile: func(_ context.Context, s controller.State, key client.Key) (p controller.Plan, err error) {
 			if !active(s, key.Name) {
 				return p, nil
