@@ -25,8 +25,8 @@ type request struct {
 }
 
 type response struct {
-	Result json.RawMessage `json:"result"`
-	Failed bool            `json:"failed"`
+	Result json.RawMessage `json:"result,omitempty"`
+	Failed bool            `json:"failed,omitempty"`
 }
 
 type failure struct {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"sync/atomic"
 
 	"gopkg.in/natefinch/lumberjack.v2"
 	corev1 "k8s.io/api/core/v1"
@@ -38,6 +39,7 @@ import (
 	"binnacle.io/core/store"
 	"binnacle.io/core/telemetry"
 	"binnacle.io/exporters/cgroup"
+	nodeexporter "binnacle.io/exporters/node"
 	"binnacle.io/metrics"
 	"binnacle.io/metrics/autoscale"
 	"binnacle.io/tracing"
@@ -68,11 +70,14 @@ type machine struct {
 	proxyC  *telemetry.Component
 	dns     *dns.Server
 
-	history    *cgroup.History
-	containers *cgroup.Exporter
-	metrics    *metrics.Metrics
-	alerting   *alerting.Alerting
-	autoscale  *autoscale.Controller
+	inventory    *inventory
+	history      *cgroup.History
+	containers   *cgroup.Exporter
+	nodeExporter *nodeexporter.Exporter
+	resources    atomic.Pointer[metrics.ResourceAPI] // metrics.k8s.io, once there is something to measure
+	metrics      *metrics.Metrics
+	alerting     *alerting.Alerting
+	autoscale    *autoscale.Controller
 
 	agent   *node.Agent
 	closers []io.Closer
@@ -166,6 +171,7 @@ func (m *machine) startAPI(ctx context.Context) error {
 	}
 	m.client = m.api.Client(&auth.User{Name: "system:apiserver", Groups: []string{auth.GroupMasters, auth.GroupAuthenticated}})
 	tokens.Use(m.client)
+	nodes.Use(m.client)
 	plugins, err := admission.Builtin(admission.Config{
 		Services: admission.ServicesConfig{CIDRs: []netip.Prefix{m.cfg.serviceCIDR()}},
 	}, m.client, rbac, m.authz, tel)
@@ -290,10 +296,7 @@ func (m *machine) startNetwork(ctx context.Context) (err error) {
 	if err := m.sup.start(ctx, "service proxy", m.proxy.Run, nil); err != nil {
 		return err
 	}
-	if m.dns, err = dns.New(m.dnsConfig(), m.client, m.hub.Component("dns", "coredns")); err != nil {
-		return err
-	}
-	return m.sup.start(ctx, "DNS", m.dns.Run, nil)
+	return m.startDNS(ctx)
 }
 
 // waitReady waits until the node says that it is Ready.

@@ -21,6 +21,9 @@ import (
 // version is set when released; a build from a checkout says which.
 var version = "v0.1.0"
 
+// kubernetesVersion is that of the API this program speaks.
+const kubernetesVersion = "v1.37.2"
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

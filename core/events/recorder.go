@@ -2,6 +2,7 @@ package events
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -69,18 +70,28 @@ func NewRecorder(cfg Config, c client.Client, tel *telemetry.Component) *Recorde
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	r := &Recorder{
+	return &Recorder{
 		cfg: cfg, client: c, tel: tel,
-		queue:  make(chan record, queueLength),
-		recent: map[sameness]*seen{},
-		dropped: prometheus.NewCounter(prometheus.CounterOpts{
-			Name:        "binnacle_events_dropped_total",
-			Help:        "Events that could not be recorded: the queue was full or the API refused them.",
-			ConstLabels: prometheus.Labels{"source": cfg.Component},
-		}),
+		queue:   make(chan record, queueLength),
+		recent:  map[sameness]*seen{},
+		dropped: droppedCounter(tel.Registry).WithLabelValues(cfg.Component),
 	}
-	tel.Registry.MustRegister(r.dropped)
-	return r
+}
+
+// droppedCounter returns the registry's one counter: a component may have
+// several recorders, and several may write as one source.
+func droppedCounter(reg prometheus.Registerer) *prometheus.CounterVec {
+	vec := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "binnacle_events_dropped_total",
+		Help: "Events that could not be recorded: the queue was full or the API refused them.",
+	}, []string{"source"})
+	var have prometheus.AlreadyRegisteredError
+	if err := reg.Register(vec); errors.As(err, &have) {
+		return have.ExistingCollector.(*prometheus.CounterVec)
+	} else if err != nil {
+		panic(err) // another metric has the name
+	}
+	return vec
 }
 
 // Event records that something happened to about, an API object. kind is

@@ -1,6 +1,8 @@
 package kind
 
 import (
+	"time"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -31,22 +33,24 @@ type Kind struct {
 	// all: create delete deletecollection get list patch update watch.
 	Verbs []string
 	// Virtual kinds are answered by a function of the API server and never
-	// stored (SubjectAccessReview, TokenReview, …).
+	// stored (SubjectAccessReview, TokenReview, …). With an empty Resource
+	// they travel only as the body of a subresource (Scale, Eviction).
 	Virtual bool
 
 	// New and NewList return empty objects of the hub version.
 	New     func() Object
 	NewList func() runtime.Object
 
-	// Versions are the served versions besides the hub, most preferred
-	// first; HubPriority places the hub before those with a lower index.
+	// Versions are the served versions besides the hub. They may be of
+	// another group (extensions/v1beta1 Deployment, events.k8s.io/v1 Event).
 	Versions []Version
 
 	// Default fills in what the client left out.
 	Default func(Object)
-	// PrepareCreate drops what clients may not set (status) before
-	// defaulting; PrepareUpdate carries over what updates may not change
-	// and decides whether generation goes up.
+	// PrepareCreate drops what clients may not set (status) and starts the
+	// generation; PrepareUpdate carries over what updates may not change
+	// and decides whether generation goes up. Both run after Default and
+	// mutating admission and before validation.
 	PrepareCreate func(obj Object)
 	PrepareUpdate func(obj, old Object)
 	// Validate checks a new object, ValidateUpdate a changed one (it calls
@@ -64,14 +68,21 @@ type Kind struct {
 	// deletionTimestamp set, given what the client asked for (nil: not
 	// said), and whether the kind has graceful deletion at all.
 	GracePeriod func(obj Object, asked *int64) (seconds int64, graceful bool)
+	// OnDelete changes an object whose deletionTimestamp was just set
+	// (a Namespace becomes Terminating).
+	OnDelete func(Object)
+	// Held reports that something besides metadata.finalizers keeps a
+	// deleted object from being removed (a Namespace's spec.finalizers).
+	Held func(Object) bool
 	// OrphanByDefault keeps dependents when the client does not say.
 	OrphanByDefault bool
 
 	// Fields returns what field selectors may ask for, besides
 	// metadata.name and metadata.namespace.
 	Fields func(Object) fields.Set
-	// Columns of kubectl get, after Name. Age is added by the printer where
-	// no column is called Age.
+	// Columns of kubectl get, complete and in order: Name and Age are among
+	// them where the kind shows them. Without any, the printer shows Name
+	// and Created At, as upstream does.
 	Columns []Column
 }
 
@@ -100,13 +111,20 @@ type Subresource struct {
 	// subresource (only for subresources that carry the object itself).
 	PrepareUpdate  func(obj, old Object)
 	ValidateUpdate func(obj, old Object) field.ErrorList
+	// Project makes the body of a GET from the object and Apply carries an
+	// updated body into a copy of the object; set where Body is a view of
+	// the object (scale). Without them a Body of another kind is answered
+	// by a function of the API server.
+	Project func(obj Object) (Object, error)
+	Apply   func(obj Object, body Object) error
 }
 
 // Column is one cell of a Table row.
 type Column struct {
 	metav1.TableColumnDefinition
-	// Cell returns a string, integer or time; nil is shown as <none>.
-	Cell func(Object) any
+	// Cell returns a string, int64 or bool, ready for the table; ages are
+	// counted until now.
+	Cell func(o Object, now time.Time) any
 }
 
 // GroupResource is the name under which clients and the store know the kind.

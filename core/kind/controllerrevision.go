@@ -1,0 +1,47 @@
+package kind
+
+import (
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+func controllerRevisionKind(gv schema.GroupVersion) *Kind {
+	k := define[appsv1.ControllerRevision, appsv1.ControllerRevisionList](gv, "controllerrevisions")
+	k.Validate = check1(validateRevision)
+	k.ValidateUpdate = check2(func(r, old *appsv1.ControllerRevision) field.ErrorList {
+		return append(validateRevision(r), unchanged(field.NewPath("data"), r.Data, old.Data)...)
+	})
+	k.Columns = named[*appsv1.ControllerRevision]().
+		text("Controller", "Controller of the object", func(r *appsv1.ControllerRevision) string {
+			ref := metav1.GetControllerOf(r)
+			if ref == nil {
+				return "<none>"
+			}
+			gv, err := schema.ParseGroupVersion(ref.APIVersion)
+			if err != nil {
+				return "<none>"
+			}
+			return gvkText(gv.WithKind(ref.Kind)) + "/" + ref.Name
+		}).
+		count("Revision", appsv1.ControllerRevision{}.SwaggerDoc()["revision"], func(r *appsv1.ControllerRevision) int64 { return r.Revision }).
+		age()
+	return k
+}
+
+// gvkText is kind.group in lower case, as kubectl names things.
+func gvkText(gvk schema.GroupVersionKind) string {
+	gk := gvk.GroupKind()
+	return schema.GroupResource{Group: gk.Group, Resource: strings.ToLower(gk.Kind)}.String()
+}
+
+func validateRevision(r *appsv1.ControllerRevision) field.ErrorList {
+	errs := nonNegative(field.NewPath("revision"), r.Revision)
+	if r.Data.Raw == nil && r.Data.Object == nil {
+		errs = append(errs, field.Required(field.NewPath("data"), "data is mandatory"))
+	}
+	return errs
+}

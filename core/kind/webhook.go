@@ -1,0 +1,225 @@
+package kind
+
+import (
+	"net/url"
+	"slices"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+func validatingWebhookConfigurationKind(gv schema.GroupVersion) *Kind {
+	type config = admissionregistrationv1.ValidatingWebhookConfiguration
+	k := define[config, admissionregistrationv1.ValidatingWebhookConfigurationList](gv, "validatingwebhookconfigurations").inCluster()
+	k.Categories = []string{"api-extensions"}
+	k.Default = do1(func(c *config) {
+		for i := range c.Webhooks {
+			h := &c.Webhooks[i]
+			defaultWebhook(&h.FailurePolicy, &h.MatchPolicy, &h.NamespaceSelector, &h.ObjectSelector, &h.TimeoutSeconds, &h.ClientConfig, h.Rules)
+		}
+	})
+	k.PrepareCreate = do1(func(c *config) { c.Generation = 1 })
+	k.PrepareUpdate = do2(func(c, old *config) { raise(c, old, &c.Webhooks, &old.Webhooks) })
+	validate := func(c *config) field.ErrorList {
+		var hooks []webhook
+		for i := range c.Webhooks {
+			h := &c.Webhooks[i]
+			hooks = append(hooks, webhook{
+				h.Name, h.ClientConfig, h.Rules, h.FailurePolicy, h.MatchPolicy, h.NamespaceSelector, h.ObjectSelector,
+				h.SideEffects, h.TimeoutSeconds, h.AdmissionReviewVersions, h.MatchConditions, nil,
+			})
+		}
+		return validateWebhooks(hooks)
+	}
+	k.Validate = check1(validate)
+	k.ValidateUpdate = check2(func(c, _ *config) field.ErrorList { return validate(c) })
+	k.Columns = webhookColumns(func(c *config) int { return len(c.Webhooks) })
+	return k
+}
+
+func mutatingWebhookConfigurationKind(gv schema.GroupVersion) *Kind {
+	type config = admissionregistrationv1.MutatingWebhookConfiguration
+	k := define[config, admissionregistrationv1.MutatingWebhookConfigurationList](gv, "mutatingwebhookconfigurations").inCluster()
+	k.Categories = []string{"api-extensions"}
+	k.Default = do1(func(c *config) {
+		for i := range c.Webhooks {
+			h := &c.Webhooks[i]
+			defaultWebhook(&h.FailurePolicy, &h.MatchPolicy, &h.NamespaceSelector, &h.ObjectSelector, &h.TimeoutSeconds, &h.ClientConfig, h.Rules)
+			orPointer(&h.ReinvocationPolicy, admissionregistrationv1.NeverReinvocationPolicy)
+		}
+	})
+	k.PrepareCreate = do1(func(c *config) { c.Generation = 1 })
+	k.PrepareUpdate = do2(func(c, old *config) { raise(c, old, &c.Webhooks, &old.Webhooks) })
+	validate := func(c *config) field.ErrorList {
+		var hooks []webhook
+		for i := range c.Webhooks {
+			h := &c.Webhooks[i]
+			hooks = append(hooks, webhook{
+				h.Name, h.ClientConfig, h.Rules, h.FailurePolicy, h.MatchPolicy, h.NamespaceSelector, h.ObjectSelector,
+				h.SideEffects, h.TimeoutSeconds, h.AdmissionReviewVersions, h.MatchConditions, h.ReinvocationPolicy,
+			})
+		}
+		return validateWebhooks(hooks)
+	}
+	k.Validate = check1(validate)
+	k.ValidateUpdate = check2(func(c, _ *config) field.ErrorList { return validate(c) })
+	k.Columns = webhookColumns(func(c *config) int { return len(c.Webhooks) })
+	return k
+}
+
+func webhookColumns[T Object](n func(T) int) []Column {
+	return named[T]().
+		count("Webhooks", "Webhooks indicates the number of webhooks registered in this configuration", func(t T) int64 { return int64(n(t)) }).
+		age()
+}
+
+func defaultWebhook(failure **admissionregistrationv1.FailurePolicyType, match **admissionregistrationv1.MatchPolicyType,
+	namespaces, objects **metav1.LabelSelector, timeout **int32, client *admissionregistrationv1.WebhookClientConfig,
+	rules []admissionregistrationv1.RuleWithOperations,
+) {
+	orPointer(failure, admissionregistrationv1.Fail)
+	orPointer(match, admissionregistrationv1.Equivalent)
+	orPointer(namespaces, metav1.LabelSelector{})
+	orPointer(objects, metav1.LabelSelector{})
+	orPointer(timeout, 10)
+	if client.Service != nil {
+		orPointer(&client.Service.Port, 443)
+	}
+	for i := range rules {
+		orPointer(&rules[i].Scope, admissionregistrationv1.AllScopes)
+	}
+}
+
+// webhook is what both kinds of webhooks have in common.
+type webhook struct {
+	name          string
+	client        admissionregistrationv1.WebhookClientConfig
+	rules         []admissionregistrationv1.RuleWithOperations
+	failure       *admissionregistrationv1.FailurePolicyType
+	match         *admissionregistrationv1.MatchPolicyType
+	namespaces    *metav1.LabelSelector
+	objects       *metav1.LabelSelector
+	sideEffects   *admissionregistrationv1.SideEffectClass
+	timeout       *int32
+	versions      []string
+	conditions    []admissionregistrationv1.MatchCondition
+	reinvocations *admissionregistrationv1.ReinvocationPolicyType
+}
+
+func validateWebhooks(hooks []webhook) field.ErrorList {
+	var errs field.ErrorList
+	names := map[string]bool{}
+	for i := range hooks {
+		p := field.NewPath("webhooks").Index(i)
+		errs = append(errs, hooks[i].validate(p)...)
+		if n := hooks[i].name; n != "" && names[n] {
+			errs = append(errs, field.Duplicate(p.Child("name"), n))
+		}
+		names[hooks[i].name] = true
+	}
+	return errs
+}
+
+func (h *webhook) validate(p *field.Path) field.ErrorList {
+	errs := validation.IsFullyQualifiedName(p.Child("name"), h.name)
+	versions := p.Child("admissionReviewVersions")
+	if len(h.versions) == 0 {
+		errs = append(errs, field.Required(versions, "must specify one of v1, v1beta1"))
+	} else if !slices.Contains(h.versions, "v1") && !slices.Contains(h.versions, "v1beta1") {
+		errs = append(errs, field.Invalid(versions, h.versions, "must include at least one of v1, v1beta1"))
+	}
+	for i := range h.rules {
+		errs = append(errs, validateRule(p.Child("rules").Index(i), &h.rules[i])...)
+	}
+	if h.failure != nil {
+		errs = append(errs, supported(p.Child("failurePolicy"), *h.failure, admissionregistrationv1.Fail, admissionregistrationv1.Ignore)...)
+	}
+	if h.match != nil {
+		errs = append(errs, supported(p.Child("matchPolicy"), *h.match, admissionregistrationv1.Equivalent, admissionregistrationv1.Exact)...)
+	}
+	if h.sideEffects == nil {
+		errs = append(errs, field.Required(p.Child("sideEffects"), "must specify one of None, NoneOnDryRun"))
+	} else {
+		errs = append(errs, supported(p.Child("sideEffects"), *h.sideEffects, admissionregistrationv1.SideEffectClassNone, admissionregistrationv1.SideEffectClassNoneOnDryRun)...)
+	}
+	if h.timeout != nil && (*h.timeout < 1 || *h.timeout > 30) {
+		errs = append(errs, field.Invalid(p.Child("timeoutSeconds"), *h.timeout, "the timeout value must be between 1 and 30 seconds"))
+	}
+	errs = append(errs, validateSelector(p.Child("namespaceSelector"), h.namespaces)...)
+	errs = append(errs, validateSelector(p.Child("objectSelector"), h.objects)...)
+	if h.reinvocations != nil {
+		errs = append(errs, supported(p.Child("reinvocationPolicy"), *h.reinvocations, admissionregistrationv1.NeverReinvocationPolicy, admissionregistrationv1.IfNeededReinvocationPolicy)...)
+	}
+	switch at := p.Child("clientConfig"); {
+	case (h.client.URL == nil) == (h.client.Service == nil):
+		errs = append(errs, field.Required(at, "exactly one of url or service is required"))
+	case h.client.URL != nil:
+		u, err := url.Parse(*h.client.URL)
+		if err != nil {
+			errs = append(errs, field.Required(at.Child("url"), "url must be a valid URL: "+err.Error()))
+		} else if u.Scheme != "https" || u.Host == "" {
+			errs = append(errs, field.Invalid(at.Child("url"), *h.client.URL, "'https' is the only allowed URL scheme; desired format: https://host[/path]"))
+		}
+	default:
+		errs = append(errs, required(at.Child("service", "name"), h.client.Service.Name, nil)...)
+		errs = append(errs, required(at.Child("service", "namespace"), h.client.Service.Namespace, nil)...)
+		if h.client.Service.Port != nil {
+			errs = append(errs, portNumber(at.Child("service", "port"), *h.client.Service.Port)...)
+		}
+	}
+	return append(errs, validateConditions(p.Child("matchConditions"), h.conditions)...)
+}
+
+func validateConditions(p *field.Path, conditions []admissionregistrationv1.MatchCondition) field.ErrorList {
+	var errs field.ErrorList
+	names := map[string]bool{}
+	if len(conditions) > 64 {
+		errs = append(errs, field.TooMany(p, len(conditions), 64))
+	}
+	for i, c := range conditions {
+		errs = append(errs, required(p.Index(i).Child("name"), c.Name, validation.IsQualifiedName)...)
+		errs = append(errs, required(p.Index(i).Child("expression"), c.Expression, nil)...)
+		if names[c.Name] {
+			errs = append(errs, field.Duplicate(p.Index(i).Child("name"), c.Name))
+		}
+		names[c.Name] = true
+	}
+	return errs
+}
+
+func validateRule(p *field.Path, r *admissionregistrationv1.RuleWithOperations) field.ErrorList {
+	var errs field.ErrorList
+	list := func(name string, values []string, mayBeEmpty bool) {
+		at := p.Child(name)
+		if len(values) == 0 {
+			errs = append(errs, field.Required(at, ""))
+		}
+		if len(values) > 1 && slices.Contains(values, "*") {
+			errs = append(errs, field.Invalid(at, values, "if '*' is present, must not specify other "+name))
+		}
+		for i, v := range values {
+			if v == "" && !mayBeEmpty {
+				errs = append(errs, field.Required(at.Index(i), ""))
+			}
+		}
+	}
+	list("apiGroups", r.APIGroups, true)
+	list("apiVersions", r.APIVersions, false)
+	if len(r.Resources) == 0 {
+		errs = append(errs, field.Required(p.Child("resources"), ""))
+	}
+	if len(r.Operations) == 0 {
+		errs = append(errs, field.Required(p.Child("operations"), ""))
+	}
+	for i, op := range r.Operations {
+		errs = append(errs, supported(p.Child("operations").Index(i), op, admissionregistrationv1.OperationAll, admissionregistrationv1.Create,
+			admissionregistrationv1.Update, admissionregistrationv1.Delete, admissionregistrationv1.Connect)...)
+	}
+	if r.Scope != nil {
+		errs = append(errs, supported(p.Child("scope"), *r.Scope, admissionregistrationv1.AllScopes, admissionregistrationv1.ClusterScope, admissionregistrationv1.NamespacedScope)...)
+	}
+	return errs
+}
