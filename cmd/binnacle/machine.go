@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/netip"
 	"sync/atomic"
 
@@ -116,6 +117,9 @@ func (m *machine) startControlPlane(ctx context.Context) (err error) {
 		m.out.step("certificates made in %s", m.pki.Dir)
 	}
 	m.kinds = kind.Builtin()
+	for _, k := range metrics.Kinds() {
+		m.kinds.Add(k)
+	}
 	if m.store, err = store.Open(ctx, store.Config{Dir: m.cfg.path("etcd"), Endpoints: m.cfg.EtcdEndpoints}, m.kinds, m.hub.Component("etcd", "etcd")); err != nil {
 		return err
 	}
@@ -162,6 +166,7 @@ func (m *machine) startAPI(ctx context.Context) error {
 	m.closers = append(m.closers, audit)
 	m.api, err = api.New(api.Config{
 		Address: fmt.Sprintf(":%d", m.cfg.Ports.API), TLS: serving, Audit: audit,
+		Served:  map[string]http.Handler{"metrics.k8s.io": http.HandlerFunc(m.serveMetricsAPI)},
 		OpenAPI: openapi.New(m.kinds), OIDC: oidc, Tokens: tokens, Verifiers: []auth.TokenVerifier{tokens}, Audiences: tokens.Audiences(),
 		NodeTLS: &tls.Config{Certificates: []tls.Certificate{m.pki.APIServerKubeletClient.TLS()}, RootCAs: m.pki.Pool(), MinVersion: tls.VersionTLS12},
 		Checks:  []api.Check{{Name: "etcd", Live: true, OK: m.store.Healthy}},
@@ -197,6 +202,15 @@ func (m *machine) startAPI(ctx context.Context) error {
 		return ctx.Err()
 	}
 	return m.sup.start(ctx, "role aggregation", bootstrap.NewAggregator(m.client, tel).Run, nil)
+}
+
+// serveMetricsAPI answers metrics.k8s.io once there is something to measure.
+func (m *machine) serveMetricsAPI(w http.ResponseWriter, r *http.Request) {
+	if h := m.resources.Load(); h != nil {
+		h.ServeHTTP(w, r)
+		return
+	}
+	http.Error(w, "metrics are not collected yet", http.StatusServiceUnavailable)
 }
 
 func (m *machine) startControllers(ctx context.Context) error {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"gopkg.in/natefinch/lumberjack.v2"
+	"k8s.io/klog/v2"
 
 	"binnacle.io/core/cluster/kubeconfig"
 	"binnacle.io/core/telemetry"
@@ -92,6 +93,7 @@ func openLog(cfg *Config) (*logFile, error) {
 	w := &lumberjack.Logger{Filename: filepath.Join(dir, "binnacle.log"), MaxSize: 50, MaxBackups: 3} // MB, files
 	h := slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})
 	slog.SetDefault(slog.New(h)) // what libraries log goes there too
+	klog.SetSlogLogger(slog.New(h).With("component", "library"))
 	return &logFile{w, h}, nil
 }
 

@@ -50,6 +50,9 @@ func TestIndexLeadsToEveryDocument(t *testing.T) {
 		for name, s := range doc.Components.Schemas {
 			for prop, ps := range s.Properties {
 				ref := ps.Ref.String()
+				if len(ps.AllOf) == 1 {
+					ref = ps.AllOf[0].Ref.String()
+				}
 				if ref == "" {
 					continue
 				}

@@ -152,13 +152,8 @@ func (d *definitions) fields(s *spec.Schema, t reflect.Type, model string, zero 
 
 func (d *definitions) property(f reflect.StructField, model, name, doc string) spec.Schema {
 	p := d.of(f.Type)
-	if p.Ref.String() != "" && doc != "" {
-		// A reference with a description of its own, as kube-openapi
-		// writes it.
-		p = spec.Schema{SchemaProps: spec.SchemaProps{AllOf: []spec.Schema{p}}}
-		if f.Type.Kind() == reflect.Struct && !strings.Contains(f.Tag.Get("json"), "omitempty") {
-			p.Default = map[string]any{}
-		}
+	if p.Ref.String() != "" && f.Type.Kind() == reflect.Struct && !strings.Contains(f.Tag.Get("json"), "omitempty") {
+		p.Default = map[string]any{}
 	}
 	p.Description = doc
 	if v := f.Tag.Get("patchStrategy"); v != "" {
@@ -201,4 +196,20 @@ func (d *definitions) mark(name string, gvks ...schema.GroupVersionKind) {
 
 func gvkMap(gvk schema.GroupVersionKind) map[string]any {
 	return map[string]any{"group": gvk.Group, "version": gvk.Version, "kind": gvk.Kind}
+}
+
+// wrapRefs gives references that have a description or default of their own
+// the form OpenAPI v3 allows: beside $ref it takes nothing, so the reference
+// moves into allOf.
+func wrapRefs(schemas map[string]*spec.Schema) {
+	for _, s := range schemas {
+		for name, p := range s.Properties {
+			if p.Ref.String() == "" || p.Description == "" && p.Default == nil {
+				continue
+			}
+			p.AllOf = []spec.Schema{{SchemaProps: spec.SchemaProps{Ref: p.Ref}}}
+			p.Ref = spec.Ref{}
+			s.Properties[name] = p
+		}
+	}
 }

@@ -29,7 +29,7 @@ const (
 	v3Proto = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf"
 	// revision changes the documents' hashes when this package writes them
 	// differently: clients keep documents by hash.
-	revision = "1"
+	revision = "2"
 )
 
 // Service serves the documents of a catalogue.
@@ -208,7 +208,9 @@ func (s *Service) make(path, mediaType string, groups map[string][]kind.Match) (
 	if err != nil {
 		return nil, err
 	}
-	b, err := json.Marshal(openapiconv.ConvertV2ToV3(swagger))
+	described := openapiconv.ConvertV2ToV3(swagger)
+	wrapRefs(described.Components.Schemas)
+	b, err := json.Marshal(described)
 	if err != nil || mediaType != v3Proto {
 		return b, err
 	}
