@@ -129,7 +129,7 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request, path, proto stri
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	h.Set("Content-Type", mediaType)
+	h.Set("Content-Type", strings.Replace(mediaType, "@", ".", 1)) // no MIME parser takes the @ that clients ask with
 	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
 		h.Set("Content-Encoding", "gzip")
 		w.Write(doc.zipped)

@@ -1,0 +1,231 @@
+package api
+
+import (
+	"context"
+	"slices"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"binnacle.io/core/auth"
+	"binnacle.io/core/client"
+)
+
+// virtualKind answers a create of a kind that is not stored.
+type virtualKind func(ctx context.Context, q *request, obj client.Object) (client.Object, error)
+
+func (s *Server) virtualKinds() map[string]virtualKind {
+	return map[string]virtualKind{
+		"selfsubjectaccessreviews.authorization.k8s.io":  s.reviewSelfAccess,
+		"subjectaccessreviews.authorization.k8s.io":      s.reviewAccess,
+		"localsubjectaccessreviews.authorization.k8s.io": s.reviewLocalAccess,
+		"selfsubjectrulesreviews.authorization.k8s.io":   s.reviewSelfRules,
+		"tokenreviews.authentication.k8s.io":             s.reviewToken,
+		"selfsubjectreviews.authentication.k8s.io":       s.reviewSelf,
+		"bindings": s.bindLegacy,
+	}
+}
+
+func (s *Server) answerVirtual(ctx context.Context, q *request, obj client.Object) (client.Object, error) {
+	f, ok := s.virtual[q.gr().String()]
+	if !ok {
+		return nil, notImplemented(q.gr().String())
+	}
+	return f(ctx, q, obj)
+}
+
+func (s *Server) reviewSelf(_ context.Context, q *request, obj client.Object) (client.Object, error) {
+	r := obj.(*authenticationv1.SelfSubjectReview)
+	r.CreationTimestamp = metav1.Now()
+	r.Status.UserInfo = userInfo(q.user)
+	return r, nil
+}
+
+// specAttributes turns the question of a review into authorizer's terms.
+func specAttributes(u *auth.User, res *authorizationv1.ResourceAttributes, non *authorizationv1.NonResourceAttributes) auth.Attributes {
+	if res == nil {
+		return auth.Attributes{User: u, Verb: non.Verb, Path: non.Path}
+	}
+	return auth.Attributes{
+		User: u, Verb: res.Verb, Group: res.Group, Version: res.Version, Resource: res.Resource,
+		Subresource: res.Subresource, Namespace: res.Namespace, Name: res.Name,
+	}
+}
+
+func (s *Server) decide(ctx context.Context, a auth.Attributes) authorizationv1.SubjectAccessReviewStatus {
+	d, reason, err := s.authz.Authorize(ctx, a)
+	st := authorizationv1.SubjectAccessReviewStatus{Allowed: d == auth.Allow, Denied: d == auth.Deny, Reason: reason}
+	if err != nil {
+		st.EvaluationError = err.Error()
+	}
+	return st
+}
+
+func validateReviewSpec(res *authorizationv1.ResourceAttributes, non *authorizationv1.NonResourceAttributes) field.ErrorList {
+	at := field.NewPath("spec")
+	switch {
+	case res != nil && non != nil:
+		return field.ErrorList{field.Invalid(at.Child("nonResourceAttributes"), non, "cannot be specified in combination with resourceAttributes")}
+	case res == nil && non == nil:
+		return field.ErrorList{field.Invalid(at.Child("resourceAttributes"), res, "exactly one of nonResourceAttributes or resourceAttributes must be specified")}
+	}
+	return nil
+}
+
+func invalidReview(kind string, errs field.ErrorList) error {
+	return apierrors.NewInvalid(schema.GroupKind{Group: authorizationv1.GroupName, Kind: kind}, "", errs)
+}
+
+func (s *Server) reviewSelfAccess(ctx context.Context, q *request, obj client.Object) (client.Object, error) {
+	r := obj.(*authorizationv1.SelfSubjectAccessReview)
+	if errs := validateReviewSpec(r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes); len(errs) > 0 {
+		return nil, invalidReview("SelfSubjectAccessReview", errs)
+	}
+	r.Status = s.decide(ctx, specAttributes(q.user, r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes))
+	return r, nil
+}
+
+func subject(spec *authorizationv1.SubjectAccessReviewSpec) *auth.User {
+	u := &auth.User{Name: spec.User, UID: spec.UID, Groups: spec.Groups}
+	for k, v := range spec.Extra {
+		if u.Extra == nil {
+			u.Extra = map[string][]string{}
+		}
+		u.Extra[k] = v
+	}
+	return u
+}
+
+func validateSubject(spec *authorizationv1.SubjectAccessReviewSpec) field.ErrorList {
+	errs := validateReviewSpec(spec.ResourceAttributes, spec.NonResourceAttributes)
+	if spec.User == "" && len(spec.Groups) == 0 {
+		errs = append(errs, field.Invalid(field.NewPath("spec", "user"), spec.User, "at least one of user or group must be specified"))
+	}
+	return errs
+}
+
+func (s *Server) reviewAccess(ctx context.Context, _ *request, obj client.Object) (client.Object, error) {
+	r := obj.(*authorizationv1.SubjectAccessReview)
+	if errs := validateSubject(&r.Spec); len(errs) > 0 {
+		return nil, invalidReview("SubjectAccessReview", errs)
+	}
+	r.Status = s.decide(ctx, specAttributes(subject(&r.Spec), r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes))
+	return r, nil
+}
+
+func (s *Server) reviewLocalAccess(ctx context.Context, q *request, obj client.Object) (client.Object, error) {
+	r := obj.(*authorizationv1.LocalSubjectAccessReview)
+	errs := validateSubject(&r.Spec)
+	if r.Spec.NonResourceAttributes != nil {
+		errs = append(errs, field.Invalid(field.NewPath("spec", "nonResourceAttributes"), r.Spec.NonResourceAttributes, "disallowed on this kind of request"))
+	}
+	if ra := r.Spec.ResourceAttributes; ra != nil && ra.Namespace != q.key.Namespace {
+		errs = append(errs, field.Invalid(field.NewPath("spec", "resourceAttributes", "namespace"), ra.Namespace, "must match metadata.namespace"))
+	}
+	if len(errs) > 0 {
+		return nil, invalidReview("LocalSubjectAccessReview", errs)
+	}
+	r.Status = s.decide(ctx, specAttributes(subject(&r.Spec), r.Spec.ResourceAttributes, nil))
+	return r, nil
+}
+
+func (s *Server) reviewSelfRules(_ context.Context, q *request, obj client.Object) (client.Object, error) {
+	r := obj.(*authorizationv1.SelfSubjectRulesReview)
+	if r.Spec.Namespace == "" {
+		return nil, badRequest("no namespace on request")
+	}
+	if s.cfg.Rules == nil {
+		return nil, notImplemented("listing rules")
+	}
+	rules, err := s.cfg.Rules.Rules(q.user, r.Spec.Namespace)
+	r.Status = authorizationv1.SubjectRulesReviewStatus{
+		ResourceRules: []authorizationv1.ResourceRule{}, NonResourceRules: []authorizationv1.NonResourceRule{},
+	}
+	if q.user.InGroup(auth.GroupMasters) {
+		// What system:masters may do is in no role.
+		all := []string{"*"}
+		r.Status.ResourceRules = append(r.Status.ResourceRules, authorizationv1.ResourceRule{Verbs: all, APIGroups: all, Resources: all})
+		r.Status.NonResourceRules = append(r.Status.NonResourceRules, authorizationv1.NonResourceRule{Verbs: all, NonResourceURLs: all})
+	}
+	for _, rule := range rules {
+		if len(rule.Resources) > 0 {
+			r.Status.ResourceRules = append(r.Status.ResourceRules, authorizationv1.ResourceRule{
+				Verbs: rule.Verbs, APIGroups: rule.APIGroups, Resources: rule.Resources, ResourceNames: rule.ResourceNames,
+			})
+		}
+		if len(rule.NonResourceURLs) > 0 {
+			r.Status.NonResourceRules = append(r.Status.NonResourceRules, authorizationv1.NonResourceRule{
+				Verbs: rule.Verbs, NonResourceURLs: rule.NonResourceURLs,
+			})
+		}
+	}
+	if err != nil {
+		r.Status.Incomplete, r.Status.EvaluationError = true, err.Error()
+	}
+	return r, nil
+}
+
+func (s *Server) reviewToken(ctx context.Context, _ *request, obj client.Object) (client.Object, error) {
+	r := obj.(*authenticationv1.TokenReview)
+	if r.Spec.Token == "" {
+		return nil, badRequest("token is required for TokenReview in authentication")
+	}
+	asked := r.Spec.Audiences
+	if len(asked) == 0 {
+		asked = s.cfg.Audiences
+	}
+	r.Status = authenticationv1.TokenReviewStatus{}
+	var failure string
+	for _, v := range s.cfg.Verifiers {
+		u, matched, ok, err := v.VerifyToken(ctx, r.Spec.Token, slices.Clone(asked))
+		if err != nil {
+			failure = err.Error()
+			continue
+		}
+		if !ok {
+			continue
+		}
+		r.Status.Authenticated = true
+		r.Status.User = userInfo(auth.Authenticated(u))
+		r.Status.Audiences = matched
+		return r, nil
+	}
+	if failure == "" {
+		failure = "invalid bearer token"
+	}
+	r.Status.Error = failure
+	return r, nil
+}
+
+func (s *Server) issueToken(ctx context.Context, q *request, obj client.Object) (client.Object, error) {
+	if s.cfg.Tokens == nil {
+		return nil, notImplemented("issuing tokens")
+	}
+	req, ok := obj.(*authenticationv1.TokenRequest)
+	if !ok {
+		return nil, badRequest("not a TokenRequest object: %T", obj)
+	}
+	cur, err := s.latest(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	sa := cur.(*corev1.ServiceAccount)
+	done, err := s.admitBody(ctx, q, req, cur)
+	if err != nil {
+		return nil, err
+	}
+	// What a token is bound to is looked up by the server, not by the
+	// requester, who need not be able to read it.
+	err = s.cfg.Tokens.Request(ctx, s.Client(&auth.User{Name: "system:apiserver", Groups: []string{auth.GroupMasters}}), sa, req)
+	done(err == nil)
+	if err != nil {
+		return nil, err
+	}
+	req.CreationTimestamp = metav1.Now()
+	return req, nil
+}
