@@ -11,6 +11,10 @@ export CGO_ENABLED ?= 1
 # Programs that stay small are built without cgo and symbols.
 STATIC := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w"
 
+# kubectl says the version of the modules it is made of.
+KUBE := v1.37.2
+KUBECTL_VERSION := $(foreach p,k8s.io/client-go/pkg/version k8s.io/component-base/version,-X $(p).gitVersion=$(KUBE) -X $(p).gitMajor=1 -X $(p).gitMinor=37)
+
 .PHONY: all build up down test test-unit vet race ui images demo deps clean
 
 all: build
@@ -22,7 +26,7 @@ deps:
 build: deps $(BIN)/containerd $(BIN)/containerd-shim-runc-v2 $(BIN)/runc images
 	$(GO) build -trimpath -ldflags "-s -w" -o $(BIN)/binnacle ./cmd/binnacle
 	$(STATIC) -o $(BIN)/binnacle-cni ./cmd/binnacle-cni
-	$(GO) build -trimpath -ldflags "-s -w" -o $(BIN)/kubectl ./cmd/kubectl
+	$(GO) build -trimpath -ldflags "-s -w $(KUBECTL_VERSION)" -o $(BIN)/kubectl ./cmd/kubectl
 
 # The container runtime comes from go.mod; it changes only with it.
 $(BIN)/containerd: go.mod

@@ -22,12 +22,8 @@ func down(ctx context.Context, cfg *Config) error {
 		return err
 	}
 	defer held.release()
-	tel := telemetry.Discard()
 	err = errors.Join(
-		node.Down(ctx, node.Config{
-			Name: cfg.NodeName, DataDir: cfg.DataDir, RunDir: cfg.RunDir, BinDir: cfg.BinDir, RuntimeEndpoint: cfg.RuntimeEndpoint,
-			ImageDirs: cfg.ImageDirs, NodeIPs: []string{cfg.Address},
-		}, tel),
+		removePods(ctx, cfg),
 		proxy.Down(ctx, proxy.Config{Node: cfg.NodeName}),
 		network.Down(network.Config{Node: cfg.NodeName, DataDir: cfg.DataDir, RunDir: cfg.RunDir}),
 		dns.Down(dns.Config{Address: netip.AddrPortFrom(cfg.dnsIP(), 53)}),
@@ -38,4 +34,28 @@ func down(ctx context.Context, cfg *Config) error {
 	}
 	fmt.Printf("nothing of binnacle runs here any more; %s keeps its state\n", cfg.DataDir)
 	return nil
+}
+
+// removePods ends all pods. The runtime asks for their network to be taken
+// away, so the pod network answers meanwhile.
+func removePods(ctx context.Context, cfg *Config) error {
+	first, err := cfg.podCIDR().Addr().Prefix(24)
+	if err != nil {
+		return err
+	}
+	pods, err := network.New(network.Config{
+		PodCIDR: first, ClusterCIDR: cfg.podCIDR(), DataDir: cfg.DataDir, RunDir: cfg.RunDir,
+	}, nil, nil, telemetry.Discard())
+	if err != nil {
+		return err
+	}
+	sup := newSupervisor()
+	err = sup.start(ctx, "pod network", pods.Run, pods.Ready())
+	if err == nil {
+		err = node.Down(ctx, node.Config{
+			Name: cfg.NodeName, DataDir: cfg.DataDir, RunDir: cfg.RunDir, BinDir: cfg.BinDir, RuntimeEndpoint: cfg.RuntimeEndpoint,
+			ImageDirs: cfg.ImageDirs, NodeIPs: []string{cfg.Address},
+		}, telemetry.Discard())
+	}
+	return errors.Join(err, sup.stop())
 }

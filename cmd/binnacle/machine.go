@@ -32,6 +32,7 @@ import (
 	"binnacle.io/core/controller/replicaset"
 	"binnacle.io/core/controller/serviceaccount"
 	"binnacle.io/core/dns"
+	"binnacle.io/core/extend"
 	"binnacle.io/core/kind"
 	"binnacle.io/core/network"
 	"binnacle.io/core/node"
@@ -117,7 +118,7 @@ func (m *machine) startControlPlane(ctx context.Context) (err error) {
 		m.out.step("certificates made in %s", m.pki.Dir)
 	}
 	m.kinds = kind.Builtin()
-	for _, k := range metrics.Kinds() {
+	for _, k := range append(metrics.Kinds(), extend.CustomResourceDefinitions()) {
 		m.kinds.Add(k)
 	}
 	if m.store, err = store.Open(ctx, store.Config{Dir: m.cfg.path("etcd"), Endpoints: m.cfg.EtcdEndpoints}, m.kinds, m.hub.Component("etcd", "etcd")); err != nil {
@@ -167,13 +168,15 @@ func (m *machine) startAPI(ctx context.Context) error {
 	m.api, err = api.New(api.Config{
 		Address: fmt.Sprintf(":%d", m.cfg.Ports.API), TLS: serving, Audit: audit,
 		Served:  map[string]http.Handler{"metrics.k8s.io": http.HandlerFunc(m.serveMetricsAPI)},
-		OpenAPI: openapi.New(m.kinds), OIDC: oidc, Tokens: tokens, Verifiers: []auth.TokenVerifier{tokens}, Audiences: tokens.Audiences(),
+		OpenAPI: openapi.New(m.kinds), OIDC: oidc, Tokens: tokens, Verifiers: []auth.TokenVerifier{tokens}, Audiences: tokens.Audiences(), Rules: rbac,
 		NodeTLS: &tls.Config{Certificates: []tls.Certificate{m.pki.APIServerKubeletClient.TLS()}, RootCAs: m.pki.Pool(), MinVersion: tls.VersionTLS12},
 		Checks:  []api.Check{{Name: "etcd", Live: true, OK: m.store.Healthy}},
 	}, m.store, m.kinds, m.authn, m.authz, chain, tel)
 	if err != nil {
 		return err
 	}
+	crds := extend.CustomResourceDefinitions().GroupResource()
+	m.api.ServeVirtual(crds, extend.None{Resource: crds})
 	m.client = m.api.Client(&auth.User{Name: "system:apiserver", Groups: []string{auth.GroupMasters, auth.GroupAuthenticated}})
 	tokens.Use(m.client)
 	nodes.Use(m.client)

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"binnacle.io/alerting"
+	alertingkube "binnacle.io/alerting/kube"
 	"binnacle.io/core/api"
 	"binnacle.io/core/auth"
 	"binnacle.io/core/dns"
@@ -108,6 +109,14 @@ func (m *machine) startAlerting(ctx context.Context) (err error) {
 	if err := m.sup.start(ctx, "alerting", m.alerting.Run, nil); err != nil {
 		return err
 	}
+	rec, err := m.recorder(ctx, "alerting", tel)
+	if err != nil {
+		return err
+	}
+	objects := alertingkube.New(alertingkube.Config{}, m.alerting, m.client, rec, tel)
+	if err := m.sup.start(ctx, "alerting objects", objects.Run, nil); err != nil {
+		return err
+	}
 	return m.sup.start(ctx, "reload on SIGHUP", func(ctx context.Context) error {
 		hup := make(chan os.Signal, 1)
 		signal.Notify(hup, syscall.SIGHUP)
@@ -156,7 +165,8 @@ func (m *machine) startUI(ctx context.Context) error {
 	mux.Handle("/jaeger/", m.tracing.Handler())
 	mux.Handle("/tempo/", m.tracing.Handler())
 	mux.Handle("/autoscale/", m.autoscale.Handler("/autoscale"))
-	mux.Handle("/metrics", m.scrapes("prometheus-k8s", "alertmanager-main", "tracing", "binnacle-network", "binnacle-ui", "coredns", "etcd"))
+	mux.Handle("/metrics", m.scrapes("prometheus-k8s"))
+	mux.HandleFunc("/metrics/{job}", func(w http.ResponseWriter, r *http.Request) { m.scrapes(r.PathValue("job")).ServeHTTP(w, r) })
 	mux.Handle("/kube-state/metrics", m.metrics.KubeStateHandler())
 	mux.Handle("/node-exporter/metrics", m.nodeExporter.Handler())
 	mux.Handle("/proxy/plan", m.proxy.Plan())
@@ -206,22 +216,24 @@ func (m *machine) listen(ctx context.Context, name, address string, h http.Handl
 	}, nil)
 }
 
-// scrapes is the text endpoint of all components with one of the jobs.
-func (m *machine) scrapes(jobs ...string) http.Handler {
+// scrapes is the text endpoint of the components of a job.
+func (m *machine) scrapes(job string) http.Handler {
 	gather := func() (all prometheus.Gatherers) {
-		for _, job := range jobs {
-			for _, c := range m.hub.Components() {
-				if c.Job == job {
-					all = append(all, c.Registry)
-				}
+		for _, c := range m.hub.Components() {
+			if c.Job == job {
+				all = append(all, c.Registry)
 			}
-			if job == "etcd" {
-				all = append(all, m.store.Gatherer())
-			}
+		}
+		if job == "etcd" {
+			all = append(all, m.store.Gatherer())
 		}
 		return all
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(gather()) == 0 {
+			http.NotFound(w, r)
+			return
+		}
 		promhttp.HandlerFor(gather(), promhttp.HandlerOpts{}).ServeHTTP(w, r)
 	})
 }

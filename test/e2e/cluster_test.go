@@ -84,7 +84,7 @@ groups:
     labels: {severity: warning}
     annotations: {summary: "{{ $labels.pod }} uses {{ $value | humanize }} cores"}
 `,
-		c.config: fmt.Sprintf("dataDir: %s\nkubeconfig: %s\nimageDirs: [%s]\nalerting: {file: %s, rules: [%s]}\nlogLevel: debug\n",
+		c.config: fmt.Sprintf("dataDir: %s\nkubeconfig: %s\nimageDirs: [%s]\nalerting: {file: %s, rules: [%s]}\nlogLevel: info\n",
 			c.data, c.kubeconfig, filepath.Join(c.bin, "images"), filepath.Join(dir, "alertmanager.yaml"), filepath.Join(dir, "rules.yaml")),
 	}
 	for name, content := range files {

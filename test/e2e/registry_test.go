@@ -29,8 +29,9 @@ var standIns = map[string]standIn{
 	"kubeguide/guestbook-redis-slave": {program: "store", args: []string{"--replica-of", "redis-master:6379"}},
 	"kubeguide/guestbook-php-frontend": {program: "frontend-1", env: []string{
 		"PORT=80", "PRIMARY=redis-master:6379", "REPLICA=redis-slave:6379"}},
-	"senyint/im-web": {program: "frontend-1", env: []string{"PORT=80"}},
-	"busybox":        {busybox: true},
+	"senyint/im-web":  {program: "frontend-1", env: []string{"PORT=80"}},
+	"busybox":         {busybox: true},
+	"library/busybox": {busybox: true}, // as Docker Hub has it
 }
 
 type standIn struct {
@@ -113,7 +114,7 @@ func layerOf(files map[string]string, applets bool) (v1.Layer, error) {
 		}
 	}
 	if applets {
-		for _, a := range []string{"sh", "cat", "ls", "echo", "sleep", "env", "wget", "nslookup", "true", "false"} {
+		for _, a := range []string{"sh", "cat", "ls", "echo", "sleep", "env", "tar", "wget", "nslookup", "true", "false"} {
 			if err := w.WriteHeader(&tar.Header{Name: "bin/" + a, Typeflag: tar.TypeSymlink, Linkname: "/bin/busybox"}); err != nil {
 				return nil, err
 			}
