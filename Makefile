@@ -53,8 +53,36 @@ $(BIN)/images/guestbook-store.tar: $(wildcard examples/guestbook/store/*.go) $(B
 	$(STATIC) -o $(BIN)/images/store ./examples/guestbook/store
 	$(BIN)/pack --out $@ --tag $(GUESTBOOK)-store:1 --entrypoint /bin/store $(BIN)/images/store:/bin/store
 
+# Every test. Packages are tested two at a time: many of them start an etcd or
+# own a network namespace; the end-to-end story runs alone, after them.
+TESTFLAGS ?=
+test: build vet ui-check
+	$(GO) test $(TESTFLAGS) -p 2 -timeout 20m $$($(GO) list ./... | grep -v /test/e2e)
+	$(MAKE) race
+	$(GO) test $(TESTFLAGS) -count 1 -timeout 20m ./test/e2e
+
+test-unit:
+	$(GO) test -short ./...
+
+vet:
+	$(GO) vet ./...
+	@files=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$files" ] || { echo "not gofmt'ed: $$files"; exit 1; }
+
+# The packages with shared state, under the race detector.
+race:
+	$(GO) test -race -short -p 2 -timeout 20m ./core/store ./core/controller/... ./core/scheduler ./core/events ./core/auth ./core/proxy ./test/controlplane
+
+# The checked-in UI is what its source makes; skipped where there is no node.
+ui-check:
+	@if command -v npm >/dev/null; then cd dashboards/ui && npm ci --no-audit --no-fund --silent && npm run --silent check; else echo "npm is not installed: the UI is not rebuilt"; fi
+
 up: build
 	$(BIN)/binnacle up
+
+# Needs a running node and what make build made.
+demo:
+	$(GO) build -trimpath -o $(BIN)/binnacle-demo ./examples/demo
+	$(BIN)/binnacle-demo
 
 down:
 	$(BIN)/binnacle down

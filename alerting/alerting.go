@@ -42,6 +42,7 @@ type Alerting struct {
 	grace    time.Duration
 
 	reloading sync.Mutex // serializes changes of configuration and rules
+	text      []byte     // of SetConfig, used when there is no file; guarded by reloading
 	router    atomic.Pointer[router]
 	apiMux    atomic.Pointer[http.ServeMux]
 	stopped   bool // guarded by reloading
@@ -69,7 +70,7 @@ func New(cfg Config, deps Deps, tel *telemetry.Component) (*Alerting, error) {
 	if err := loader.check(sources); err != nil {
 		return nil, err
 	}
-	if a.first, err = a.plan(); err != nil {
+	if a.first, err = a.plan(nil); err != nil {
 		return nil, err
 	}
 	a.metrics = newMetrics(tel.Registry)
@@ -85,13 +86,25 @@ func New(cfg Config, deps Deps, tel *telemetry.Component) (*Alerting, error) {
 	return a, nil
 }
 
-// plan reads the configuration file and builds what it asks for.
-func (a *Alerting) plan() (*plan, error) {
-	f, err := loadFile(a.cfg.File)
+// plan reads the configuration, which is the file, else text, else the built-in
+// one, and builds what it asks for.
+func (a *Alerting) plan(text []byte) (*plan, error) {
+	f, err := a.load(text)
 	if err != nil {
 		return nil, err
 	}
 	return prepare(f, a.external, a.robots, a.tel, a.now)
+}
+
+func (a *Alerting) load(text []byte) (*file, error) {
+	if a.cfg.File != "" || text == nil {
+		return loadFile(a.cfg.File)
+	}
+	f, err := parseFile(text, "")
+	if err != nil {
+		return nil, fmt.Errorf("cannot use alerting configuration: %w", err)
+	}
+	return f, nil
 }
 
 // Close closes the queues. Run does so itself.
@@ -151,13 +164,42 @@ func (a *Alerting) Reload() error {
 	if r == nil || a.stopped {
 		return fmt.Errorf("cannot reload: %w", errNotRunning)
 	}
-	p, err := a.plan()
+	p, err := a.plan(a.text)
 	if err == nil {
 		err = a.rules.update()
 	}
 	if err != nil {
 		a.metrics.reloadOK.Set(0)
 		return err
+	}
+	r.apply(p)
+	a.applied(p)
+	return nil
+}
+
+// SetConfig puts a configuration in the format of Config.File in force; nil
+// returns to the built-in one. Names of files in it are absolute. On error the
+// configuration of before stays, as it does where Config.File is set: a file on
+// the machine wins.
+func (a *Alerting) SetConfig(text []byte) error {
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
+	if a.cfg.File != "" {
+		return fmt.Errorf("cannot set the alerting configuration: the file %s is in force", a.cfg.File)
+	}
+	if a.stopped {
+		return fmt.Errorf("cannot set the alerting configuration: %w", errNotRunning)
+	}
+	p, err := a.plan(text)
+	if err != nil {
+		a.metrics.reloadOK.Set(0)
+		return err
+	}
+	a.text = text
+	r := a.router.Load()
+	if r == nil {
+		a.first = p // Run starts with it
+		return nil
 	}
 	r.apply(p)
 	a.applied(p)

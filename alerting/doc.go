@@ -12,7 +12,8 @@
 // good by the receiver, too old, or pushed out by a bound, and that each of these
 // ends is counted (binnacle_alerting_queue_*). Delivery is at least once: a
 // receiver may see a notification again after a crash or a reload. Without a
-// configuration file, alerts are evaluated and shown and go nowhere else.
+// configuration, from a file or set at run time, alerts are evaluated and shown
+// and go nowhere else.
 //
 // It refuses configurations it would not honour (unknown fields, Alertmanager's
 // tracing and event_recorder sections, Slack's update_message, feishu_configs),

@@ -17,7 +17,7 @@ import (
 // down ends what up left running and removes it from the machine. State,
 // images and metrics stay in the data directory.
 func down(ctx context.Context, cfg *Config) error {
-	held, err := claim(cfg.DataDir)
+	held, err := claimAll(cfg)
 	if err != nil {
 		return err
 	}

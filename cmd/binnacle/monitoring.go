@@ -25,6 +25,7 @@ import (
 	"binnacle.io/core/events"
 	"binnacle.io/core/node"
 	"binnacle.io/core/telemetry"
+	"binnacle.io/dashboards"
 	"binnacle.io/exporters/cgroup"
 	nodeexporter "binnacle.io/exporters/node"
 	"binnacle.io/metrics"
@@ -148,6 +149,9 @@ func (m *machine) startNode(ctx context.Context) (err error) {
 		return err
 	}
 	m.inventory.agent.Store(m.agent)
+	if err := tel.Registry.Register(m.agent.ProbeMetrics()); err != nil {
+		return fmt.Errorf("cannot register probe metrics: %w", err)
+	}
 	if err := m.sup.start(ctx, "node agent", m.agent.Run, m.agent.Ready()); err != nil {
 		return err
 	}
@@ -157,6 +161,7 @@ func (m *machine) startNode(ctx context.Context) (err error) {
 
 // startUI serves what people and other tools look at.
 func (m *machine) startUI(ctx context.Context) error {
+	ui := m.hub.Component("ui", "binnacle-ui")
 	mux := http.NewServeMux()
 	mux.Handle("/api/v1/", m.metrics.Handler())
 	mux.Handle("/federate", m.metrics.Handler())
@@ -170,6 +175,11 @@ func (m *machine) startUI(ctx context.Context) error {
 	mux.Handle("/kube-state/metrics", m.metrics.KubeStateHandler())
 	mux.Handle("/node-exporter/metrics", m.nodeExporter.Handler())
 	mux.Handle("/proxy/plan", m.proxy.Plan())
+	mux.Handle("/", dashboards.Handler(dashboards.Deps{
+		Client: m.client, Metrics: m.metrics, Traces: m.tracing, Rules: m.alerting, Alertmanager: m.alerting.Handler(),
+		Decisions: m.autoscale, Telemetry: ui,
+	}))
+
 	proxy := http.NewServeMux()
 	proxy.Handle("/metrics", m.scrapes("kube-proxy"))
 	health := http.NewServeMux()

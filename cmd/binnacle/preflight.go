@@ -12,31 +12,49 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// instance is this process' claim on the data directory.
-type instance struct{ lock *os.File }
+// instance is this process' claim on its directories.
+type instance struct{ locks []*os.File }
 
-// claim takes the data directory, so that two processes never share one.
-func claim(dir string) (*instance, error) {
+// claimAll takes the data directory, so that two processes never share state,
+// and the run directory, so that one never takes another's sockets away.
+func claimAll(c *Config) (*instance, error) {
+	i := &instance{}
+	for _, dir := range []struct{ path, what, setting string }{
+		{c.DataDir, "data directory", "choose another with --data-dir"},
+		{c.RunDir, "run directory", "choose another with runDir"},
+	} {
+		f, err := claim(dir.path, dir.what, dir.setting)
+		if err != nil {
+			i.release()
+			return nil, err
+		}
+		i.locks = append(i.locks, f)
+	}
+	return i, nil
+}
+
+func claim(dir, what, advice string) (*os.File, error) {
+	failed := func(err error) error { return fmt.Errorf("cannot use %s %s: %w; %s", what, dir, err, advice) }
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("cannot use data directory %s: %w; choose another with --data-dir", dir, err)
+		return nil, failed(err)
 	}
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("cannot use data directory %s: %w; choose another with --data-dir", dir, err)
+		return nil, failed(err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		pid, _ := os.ReadFile(f.Name()) // only for the message
 		f.Close()
 		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("cannot lock data directory %s: %w", dir, err)
+			return nil, failed(err)
 		}
-		return nil, fmt.Errorf("another binnacle (pid %s) uses %s: stop it, or choose another directory with --data-dir", strings.TrimSpace(string(pid)), dir)
+		return nil, fmt.Errorf("another binnacle (pid %s) uses %s %s: stop it, or %s", strings.TrimSpace(string(pid)), what, dir, advice)
 	}
 	if err := errors.Join(f.Truncate(0), writeAt(f, fmt.Sprintf("%d\n", os.Getpid()))); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("cannot use data directory %s: %w; choose another with --data-dir", dir, err)
+		return nil, failed(err)
 	}
-	return &instance{f}, nil
+	return f, nil
 }
 
 func writeAt(f *os.File, s string) error {
@@ -44,7 +62,11 @@ func writeAt(f *os.File, s string) error {
 	return err
 }
 
-func (i *instance) release() { i.lock.Close() }
+func (i *instance) release() {
+	for _, f := range i.locks {
+		f.Close()
+	}
+}
 
 // preflight finds what would fail later, and says in one line what to do.
 func preflight(c *Config) error {

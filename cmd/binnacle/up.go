@@ -20,7 +20,7 @@ import (
 // up starts everything in order, says where it is, waits, and stops it in
 // reverse.
 func up(ctx context.Context, cfg *Config, out *progress) (err error) {
-	held, err := claim(cfg.DataDir)
+	held, err := claimAll(cfg)
 	if err != nil {
 		return err
 	}

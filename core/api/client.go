@@ -171,11 +171,21 @@ func (d *door) filter(q *request, opts client.ReadOptions) (store.Filter, error)
 	return newFilter(q.kind, q.key.Namespace, opts.Labels, opts.Fields)
 }
 
+// selectedName is the one name that opts select, or "".
+func selectedName(opts client.ReadOptions) string {
+	if opts.Fields == nil {
+		return ""
+	}
+	name, _ := opts.Fields.RequiresExactMatch("metadata.name")
+	return name
+}
+
 func (d *door) List(ctx context.Context, r client.Resource, opts client.ReadOptions) (out client.List, err error) {
 	q, err := d.request("list", r, client.Key{Namespace: opts.Namespace}, "")
 	if err != nil {
 		return out, err
 	}
+	q.selected = selectedName(opts)
 	err = d.read(ctx, q, opts, func(ctx context.Context) error {
 		f, err := d.filter(q, opts)
 		if err != nil {
@@ -204,6 +214,7 @@ func (d *door) Watch(ctx context.Context, r client.Resource, from string, opts c
 	if err != nil {
 		return nil, err
 	}
+	q.selected = selectedName(opts)
 	err = d.do(ctx, q, func(ctx context.Context) error {
 		f, err := d.filter(q, opts)
 		if err != nil {

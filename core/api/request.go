@@ -41,6 +41,9 @@ type request struct {
 	warnings []string
 	// start is when the request arrived.
 	start time.Time
+	// selected is the one name that a list or watch selects: who may only read
+	// that object may list it.
+	selected string
 }
 
 func (q *request) gr() schema.GroupResource { return q.kind.GroupResource() }
@@ -83,6 +86,9 @@ func (q *request) attributes() auth.Attributes {
 		User: q.user, Verb: q.verb,
 		Group: q.as.gvk.Group, Version: q.as.gvk.Version, Resource: q.kind.Resource, Subresource: q.subName(),
 		Namespace: q.key.Namespace, Name: q.key.Name,
+	}
+	if a.Name == "" {
+		a.Name = q.selected
 	}
 	// A namespace is authorized within itself, as its path has it.
 	if a.Group == "" && a.Resource == "namespaces" {

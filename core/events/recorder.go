@@ -2,6 +2,7 @@ package events
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -11,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 
 	"binnacle.io/core/client"
 	"binnacle.io/core/telemetry"
@@ -61,8 +63,9 @@ type sameness struct {
 }
 
 type seen struct {
-	key  client.Key
-	last time.Time
+	key   client.Key
+	last  time.Time
+	count int
 }
 
 // NewRecorder returns a recorder that writes through c.
@@ -144,6 +147,9 @@ func (r *Recorder) Run(ctx context.Context) error {
 		case rec := <-r.queue:
 			if err := r.write(ctx, rec); err != nil && ctx.Err() == nil {
 				r.dropped.Inc()
+				if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+					continue // nobody will look there any more
+				}
 				r.tel.Log.Warn("cannot record event", "reason", rec.reason,
 					"kind", rec.about.Kind, "namespace", rec.about.Namespace, "name", rec.about.Name, "err", err)
 			}
@@ -155,13 +161,9 @@ func (r *Recorder) write(ctx context.Context, rec record) error {
 	same := sameness{rec.about, rec.kind, rec.reason, rec.message}
 	same.about.ResourceVersion = ""
 	if s := r.recent[same]; s != nil && rec.at.Sub(s.last) < sameFor {
-		_, err := client.Modify(ctx, r.client, s.key.Namespace, s.key.Name, "", func(e *corev1.Event) (bool, error) {
-			e.Count++
-			e.LastTimestamp = metav1.NewTime(rec.at)
-			return true, nil
-		})
+		err := r.recount(ctx, s.key, s.count+1, rec.at)
 		if err == nil {
-			s.last = rec.at
+			s.last, s.count = rec.at, s.count+1
 			return nil
 		}
 		if !apierrors.IsNotFound(err) {
@@ -172,8 +174,19 @@ func (r *Recorder) write(ctx context.Context, rec record) error {
 	if _, err := client.Create(ctx, r.client, ev); err != nil {
 		return err
 	}
-	r.remember(same, &seen{client.KeyOf(ev), rec.at})
+	r.remember(same, &seen{client.KeyOf(ev), rec.at, 1})
 	return nil
+}
+
+// recount raises an event's count by a patch: agents may write events but not
+// read them.
+func (r *Recorder) recount(ctx context.Context, key client.Key, count int, at time.Time) error {
+	body, err := json.Marshal(map[string]any{"count": count, "lastTimestamp": metav1.NewTime(at)})
+	if err != nil {
+		return err
+	}
+	_, err = client.Patch[*corev1.Event](ctx, r.client, key.Namespace, key.Name, types.MergePatchType, body, client.WriteOptions{})
+	return err
 }
 
 func (r *Recorder) remember(same sameness, s *seen) {
