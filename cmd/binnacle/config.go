@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -12,6 +11,8 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
+
+	"binnacle.io/core/node"
 )
 
 const defaultConfigFile = "/etc/binnacle/binnacle.yaml"
@@ -124,9 +125,9 @@ func (c *Config) complete() error {
 		c.ImageDirs = []string{filepath.Join(c.BinDir, "images")}
 	}
 	if c.Address == "" {
-		a, err := ownAddress()
+		a, err := node.DefaultAddress()
 		if err != nil {
-			return err
+			return fmt.Errorf("%w; set address", err)
 		}
 		c.Address = a
 	}
@@ -166,23 +167,4 @@ func (c *Config) serviceIP(n int) netip.Addr {
 		a = a.Next()
 	}
 	return a
-}
-
-// ownAddress is the source address of packets to the outside; none is sent.
-func ownAddress() (string, error) {
-	conn, err := net.Dial("udp4", "198.51.100.1:9") // TEST-NET-2
-	if err == nil {
-		defer conn.Close()
-		return conn.LocalAddr().(*net.UDPAddr).IP.String(), nil
-	}
-	addrs, aerr := net.InterfaceAddrs()
-	if aerr != nil {
-		return "", fmt.Errorf("cannot find this machine's address: %w; set address", aerr)
-	}
-	for _, a := range addrs {
-		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() && n.IP.To4() != nil {
-			return n.IP.String(), nil
-		}
-	}
-	return "", fmt.Errorf("cannot find this machine's address: no interface has one and there is no default route; set address")
 }

@@ -13,7 +13,6 @@ import (
 	"gopkg.in/natefinch/lumberjack.v2"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"binnacle.io/alerting"
 	"binnacle.io/core/admission"
@@ -220,61 +219,21 @@ func (m *machine) startControllers(ctx context.Context) error {
 	m.controllers = m.hub.Component("controller-manager", "kube-controller-manager")
 	m.controllers.RegisterProcess()
 	manager := controller.New(controller.Config{Identity: m.cfg.NodeName}, m.client, m.controllers)
-	kinds := kindsOf{m.kinds}
 	for _, c := range []controller.Controller{
 		deployment.New(), replicaset.New(), replicaset.NewReplicationController(),
 		endpointslice.New(), endpointslice.NewEndpoints(),
-		namespace.New(kinds.namespaced), serviceaccount.New(), serviceaccount.NewRootCA(string(m.pki.CA.CertPEM)),
+		namespace.New(func() []client.Resource { return m.kinds.Deletable(kind.Namespaced) }), serviceaccount.New(), serviceaccount.NewRootCA(string(m.pki.CA.CertPEM)),
 		nodelifecycle.New(), nodelifecycle.NewIPAM(m.cfg.podCIDR(), 24), nodelifecycle.NewTaintEviction(),
 	} {
 		if err := manager.Add(c); err != nil {
 			return err
 		}
 	}
-	collector := garbage.New(m.client, kinds, m.controllers)
+	collector := garbage.New(m.client, m.kinds, m.controllers)
 	if err := m.sup.start(ctx, "garbage collector", collector.Run, nil); err != nil {
 		return err
 	}
 	return m.sup.start(ctx, "controllers", manager.Run, nil)
-}
-
-// kindsOf answers controllers' questions about the catalogue.
-type kindsOf struct{ *kind.Catalogue }
-
-func (k kindsOf) deletable(keep func(*kind.Kind) bool) (out []client.Resource) {
-	for _, kd := range k.All() {
-		if kd.Virtual || !keep(kd) {
-			continue
-		}
-		verbs := kd.Verbs
-		can := len(verbs) == 0
-		for _, v := range verbs {
-			can = can || v == "delete"
-		}
-		if can {
-			out = append(out, kd.GroupResource())
-		}
-	}
-	return out
-}
-
-// Deletable implements garbage.Kinds. Events are left out: they own nothing and
-// nobody owns them.
-func (k kindsOf) Deletable() []client.Resource {
-	return k.deletable(func(kd *kind.Kind) bool { return kd.Resource != "events" })
-}
-
-func (k kindsOf) namespaced() []client.Resource {
-	return k.deletable(func(kd *kind.Kind) bool { return !kd.ClusterScoped })
-}
-
-// ResourceFor implements garbage.Kinds.
-func (k kindsOf) ResourceFor(gvk schema.GroupVersionKind) (client.Resource, bool, bool) {
-	kd, _, ok := k.ByKind(gvk)
-	if !ok || kd.Virtual {
-		return client.Resource{}, false, false
-	}
-	return kd.GroupResource(), !kd.ClusterScoped, true
 }
 
 // as returns a client with a component's own identity.

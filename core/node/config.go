@@ -133,7 +133,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.Reserved = corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("100Mi")}
 	}
 	if len(c.NodeIPs) == 0 {
-		ip, err := defaultIP()
+		ip, err := DefaultAddress()
 		if err != nil {
 			return c, err
 		}
@@ -179,8 +179,9 @@ func (c Config) containerd() containerd.Config {
 	}
 }
 
-// defaultIP is the source address of packets to the outside; none is sent.
-func defaultIP() (string, error) {
+// DefaultAddress is this machine's: the source address of packets to the
+// outside; none is sent.
+func DefaultAddress() (string, error) {
 	conn, err := net.Dial("udp4", "198.51.100.1:9") // TEST-NET-2
 	if err == nil {
 		defer conn.Close()
@@ -188,7 +189,7 @@ func defaultIP() (string, error) {
 	}
 	addrs, aerr := net.InterfaceAddrs()
 	if aerr != nil {
-		return "", fmt.Errorf("cannot find the node's address: %w", aerr)
+		return "", fmt.Errorf("cannot find this machine's address: %w", aerr)
 	}
 	for _, a := range addrs {
 		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() {

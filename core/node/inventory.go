@@ -16,7 +16,7 @@ type RunningContainer struct {
 	ID             string
 	Namespace, Pod string
 	PodUID         types.UID
-	// Name and Image are empty for the sandbox.
+	// Name is empty for the sandbox.
 	Name, Image string
 	Sandbox     bool
 	HostNetwork bool
@@ -34,7 +34,7 @@ func (a *Agent) Running() []RunningContainer {
 		for _, s := range v.sandboxes {
 			if s.Ready {
 				out = append(out, RunningContainer{
-					ID: s.ID, Namespace: pod.Namespace, Pod: pod.Name, PodUID: pod.UID, Sandbox: true,
+					ID: s.ID, Namespace: pod.Namespace, Pod: pod.Name, PodUID: pod.UID, Sandbox: true, Image: a.cfg.SandboxImage,
 					HostNetwork: s.HostNetwork, Cgroup: path.Join(parent, s.ID), StartedAt: s.CreatedAt,
 				})
 			}

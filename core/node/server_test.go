@@ -83,7 +83,7 @@ func TestServer(t *testing.T) {
 	if _, body := get(known, "/pods"); !strings.Contains(body, `"kind":"PodList"`) || !strings.Contains(body, `"phase":"Running"`) {
 		t.Errorf("pods: %.300s", body)
 	}
-	for _, wl := range n.Agent.Workloads() {
+	for _, wl := range n.Agent.Running() {
 		if wl.Pod != "web" || !anyExists("/sys/fs/cgroup/memory"+wl.Cgroup, "/sys/fs/cgroup"+wl.Cgroup) {
 			t.Errorf("workload %+v has no cgroup", wl)
 		}

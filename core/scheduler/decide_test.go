@@ -82,4 +82,3 @@ func decode(t *testing.T, data []byte, into any) {
 		t.Fatal(err)
 	}
 }
-

@@ -15,7 +15,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
@@ -35,34 +34,6 @@ import (
 	"binnacle.io/core/telemetry"
 )
 
-type kinds struct{ *kind.Catalogue }
-
-func (k kinds) Deletable() (out []client.Resource) {
-	for _, kd := range k.All() {
-		if !kd.Virtual && len(kd.Verbs) == 0 && kd.Resource != "events" {
-			out = append(out, kd.GroupResource())
-		}
-	}
-	return out
-}
-
-func (k kinds) namespaced() (out []client.Resource) {
-	for _, kd := range k.All() {
-		if !kd.Virtual && len(kd.Verbs) == 0 && !kd.ClusterScoped {
-			out = append(out, kd.GroupResource())
-		}
-	}
-	return out
-}
-
-func (k kinds) ResourceFor(gvk schema.GroupVersionKind) (client.Resource, bool, bool) {
-	kd, _, ok := k.ByKind(gvk)
-	if !ok {
-		return client.Resource{}, false, false
-	}
-	return kd.GroupResource(), !kd.ClusterScoped, true
-}
-
 // start runs everything above the node.
 func start(t *testing.T) (context.Context, *apitest.Server) {
 	s := apitest.Start(t, apitest.WithHub(telemetry.NewHub(telemetry.Config{Log: slog.NewTextHandler(t.Output(), nil)})))
@@ -76,12 +47,11 @@ func start(t *testing.T) (context.Context, *apitest.Server) {
 		})
 	}
 	t.Cleanup(func() { cancel(); wg.Wait() })
-	k := kinds{s.Kinds}
 	tel := s.Hub.Component("controller-manager", "kube-controller-manager")
 	m := controller.New(controller.Config{Identity: "test"}, s.Client, tel)
 	for _, c := range []controller.Controller{
 		deployment.New(), replicaset.New(), replicaset.NewReplicationController(), endpointslice.New(), endpointslice.NewEndpoints(),
-		namespace.New(k.namespaced), serviceaccount.New(), serviceaccount.NewRootCA("PEM"),
+		namespace.New(func() []client.Resource { return s.Kinds.Deletable(kind.Namespaced) }), serviceaccount.New(), serviceaccount.NewRootCA("PEM"),
 		nodelifecycle.NewIPAM(netip.MustParsePrefix("10.244.0.0/16"), 24),
 	} {
 		if err := m.Add(c); err != nil {
@@ -89,7 +59,7 @@ func start(t *testing.T) (context.Context, *apitest.Server) {
 		}
 	}
 	run("controllers", m.Run)
-	run("garbage collector", garbage.New(s.Client, k, tel).Run)
+	run("garbage collector", garbage.New(s.Client, s.Kinds, tel).Run)
 	run("scheduler", scheduler.New(scheduler.Config{}, s.Client, s.Hub.Component("scheduler", "kube-scheduler")).Run)
 	return ctx, s
 }

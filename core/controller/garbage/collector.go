@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/util/workqueue"
 
 	"binnacle.io/core/client"
+	"binnacle.io/core/kind"
 	"binnacle.io/core/telemetry"
 )
 
@@ -25,20 +26,11 @@ const (
 	rewatch = 200 * time.Millisecond
 )
 
-// Kinds tells the collector what there is.
-type Kinds interface {
-	// Deletable returns all stored resources that can be deleted.
-	Deletable() []client.Resource
-	// ResourceFor returns the resource of a kind named in an owner
-	// reference, and whether it is namespaced.
-	ResourceFor(gvk schema.GroupVersionKind) (r client.Resource, namespaced, ok bool)
-}
-
 // Collector is the garbage collector.
 type Collector struct {
 	reader  client.Client // reads everything
 	client  client.Client // writes as the collector's own account
-	kinds   Kinds
+	kinds   *kind.Catalogue
 	tel     *telemetry.Component
 	queue   workqueue.TypedRateLimitingInterface[types.UID]
 	deleted prometheus.Counter
@@ -49,7 +41,7 @@ type Collector struct {
 }
 
 // New returns a collector; c must be allowed to delete everything.
-func New(c client.Client, kinds Kinds, tel *telemetry.Component) *Collector {
+func New(c client.Client, kinds *kind.Catalogue, tel *telemetry.Component) *Collector {
 	col := &Collector{
 		reader: c,
 		client: c.As("system:serviceaccount:kube-system:generic-garbage-collector",
@@ -71,11 +63,14 @@ func New(c client.Client, kinds Kinds, tel *telemetry.Component) *Collector {
 	return col
 }
 
+// owns leaves events out: they own nothing and nobody owns them.
+func owns(k *kind.Kind) bool { return k.Resource != "events" }
+
 // Run collects until ctx ends.
 func (c *Collector) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	var synced sync.WaitGroup
-	for _, r := range c.kinds.Deletable() {
+	for _, r := range c.kinds.Deletable(owns) {
 		synced.Add(1)
 		g.Go(func() error { return c.follow(ctx, r, sync.OnceFunc(synced.Done)) })
 	}
@@ -227,13 +222,13 @@ func (c *Collector) verify(ctx context.Context, namespace string, o metav1.Owner
 	if err != nil {
 		return fmt.Errorf("cannot find owner %s %q: %w", o.Kind, o.Name, err)
 	}
-	r, namespaced, ok := c.kinds.ResourceFor(gv.WithKind(o.Kind))
-	if !ok {
+	k, _, ok := c.kinds.ByKind(gv.WithKind(o.Kind))
+	if !ok || k.Virtual {
 		// As upstream: an owner of an unknown kind may exist; leave it.
 		return fmt.Errorf("cannot find owner %q: no kind %s is served", o.Name, gv.WithKind(o.Kind))
 	}
-	key := client.Key{Name: o.Name}
-	if namespaced {
+	r, key := k.GroupResource(), client.Key{Name: o.Name}
+	if !k.ClusterScoped {
 		key.Namespace = namespace
 	}
 	obj, err := c.reader.Get(ctx, r, key, client.ReadOptions{})

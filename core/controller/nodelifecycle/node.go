@@ -2,6 +2,7 @@ package nodelifecycle
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"binnacle.io/core/client"
 	"binnacle.io/core/controller"
@@ -67,10 +69,12 @@ func planNode(s controller.State, n *corev1.Node) (p controller.Plan) {
 	}
 	taints := taintsFor(view, s.Now())
 	if !equality.Semantic.DeepEqual(taints, n.Spec.Taints) {
-		next := n.DeepCopy()
-		next.Spec.Taints = taints
-		next.ResourceVersion = "" // the status may be written by the same plan; taints have this one writer
-		p.Add(controller.Update(next))
+		// A patch of the taints alone: others write the node's spec too.
+		body, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": n.UID}, "spec": map[string]any{"taints": taints}})
+		if err != nil {
+			panic(err) // of an API type
+		}
+		p.Add(controller.Patch(n, "", types.MergePatchType, body))
 	}
 	return p
 }
@@ -214,8 +218,8 @@ func NewIPAM(cluster netip.Prefix, bits int) controller.Controller {
 				p.Add(controller.Event(n, corev1.EventTypeNormal, "CIDRNotAvailable", "Node %s status is now: CIDRNotAvailable", n.Name))
 				return p, fmt.Errorf("cannot give node %q a pod CIDR: all /%d blocks of %s are taken", n.Name, bits, cluster)
 			}
-			body := fmt.Sprintf(`{"spec":{"podCIDR":%q,"podCIDRs":[%q]}}`, block, block)
-			p.Add(controller.Patch(n, "", "application/merge-patch+json", []byte(body)))
+			patch := fmt.Sprintf(`{"spec":{"podCIDR":%q,"podCIDRs":[%q]}}`, block, block)
+			p.Add(controller.Patch(n, "", types.MergePatchType, []byte(patch)))
 			return p, nil
 		},
 	}
