@@ -29,7 +29,7 @@ type traceView struct {
 
 // plumbing are the services of every single write; a trace of nothing else is
 // a lease or a status being renewed.
-var plumbing = []string{"apiserver", "store"}
+var plumbing = []string{"apiserver", "etcd"}
 
 func notable(s tracing.Summary) bool {
 	others := 0

@@ -244,9 +244,9 @@ func TestNotableTraces(t *testing.T) {
 		s    tracing.Summary
 		want bool
 	}{
-		{tracing.Summary{Services: []string{"apiserver", "store"}, Spans: 4}, false},
-		{tracing.Summary{Services: []string{"apiserver", "store"}, Spans: 4, Errors: 1}, true},
-		{tracing.Summary{Services: []string{"apiserver", "scheduler", "store"}, Spans: 9}, true},
+		{tracing.Summary{Services: []string{"apiserver", "etcd"}, Spans: 4}, false},
+		{tracing.Summary{Services: []string{"apiserver", "etcd"}, Spans: 4, Errors: 1}, true},
+		{tracing.Summary{Services: []string{"apiserver", "scheduler", "etcd"}, Spans: 9}, true},
 		{tracing.Summary{Services: []string{"agent"}, Spans: 1}, false},
 		{tracing.Summary{Services: []string{"frontend", "guestbook"}, Spans: 2}, true},
 		{tracing.Summary{Services: []string{"batch"}, Spans: 12}, true},

@@ -155,6 +155,13 @@ func (l *loop) work(ctx context.Context) bool {
 	l.mu.Unlock()
 
 	plan, err := l.reconcile(telemetry.WithTraceparent(ctx, cause), key)
+	if err != nil && cause != "" {
+		l.mu.Lock()
+		if l.causes[key] == "" { // the next try is still for the same reason
+			l.causes[key] = cause
+		}
+		l.mu.Unlock()
+	}
 	switch {
 	case err == nil:
 		l.results.WithLabelValues(l.Name, "success").Inc()
@@ -188,13 +195,16 @@ func (l *loop) reconcile(ctx context.Context, key client.Key) (plan Plan, err er
 		attribute.String("binnacle.object.name", key.Name),
 		attribute.Int("binnacle.plan.actions", len(plan.Actions)),
 	))
-	err = l.execute(ctx, plan)
+	err = l.execute(ctx, plan.Actions)
+	if err != nil && plan.Failed != nil {
+		err = errors.Join(err, l.execute(ctx, plan.Failed(err)))
+	}
 	telemetry.End(span, err)
 	return plan, err
 }
 
-func (l *loop) execute(ctx context.Context, plan Plan) error {
-	for rest := plan.Actions; len(rest) > 0; {
+func (l *loop) execute(ctx context.Context, rest []Action) error {
+	for len(rest) > 0 {
 		n := 1
 		for n < len(rest) && rest[n].Op == rest[0].Op && sameType(rest[n].Object, rest[0].Object) {
 			n++
@@ -229,6 +239,9 @@ func (l *loop) do(ctx context.Context, a Action) error {
 		made, err = l.client.Create(ctx, r, key, a.Object, opts)
 		if err == nil {
 			key = client.KeyOf(made)
+		}
+		if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+			return nil // what would hold it is going, and the key's work with it
 		}
 	case OpUpdate, OpStatus:
 		_, err = l.client.Update(ctx, r, a.Object, opts)

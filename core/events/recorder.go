@@ -24,6 +24,9 @@ const (
 	sameFor = 10 * time.Minute
 	// remembered bounds the table of recent events.
 	remembered = 4096
+	// maxSameTime bounds the names tried for events of one object at one
+	// moment.
+	maxSameTime = 10
 )
 
 // Config names the source of a Recorder's events.
@@ -171,8 +174,15 @@ func (r *Recorder) write(ctx context.Context, rec record) error {
 		}
 	}
 	ev := r.event(rec)
-	if _, err := client.Create(ctx, r.client, ev); err != nil {
-		return err
+	for n := int64(1); ; n++ {
+		_, err := client.Create(ctx, r.client, ev)
+		if err == nil {
+			break
+		}
+		if !apierrors.IsAlreadyExists(err) || n > maxSameTime {
+			return err
+		}
+		ev.Name = eventName(rec, n) // two events at one moment
 	}
 	r.remember(same, &seen{client.KeyOf(ev), rec.at, 1})
 	return nil
@@ -202,6 +212,11 @@ func (r *Recorder) remember(same sameness, s *seen) {
 	}
 }
 
+// eventName is upstream's: the object and the time in nanoseconds, hex.
+func eventName(rec record, offset int64) string {
+	return fmt.Sprintf("%s.%x", rec.about.Name, rec.at.UnixNano()+offset)
+}
+
 func (r *Recorder) event(rec record) *corev1.Event {
 	namespace := rec.about.Namespace
 	if namespace == "" {
@@ -209,8 +224,7 @@ func (r *Recorder) event(rec record) *corev1.Event {
 	}
 	at := metav1.NewTime(rec.at)
 	return &corev1.Event{
-		// Upstream's naming: the object and the time in nanoseconds, hex.
-		ObjectMeta:          metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprintf("%s.%x", rec.about.Name, rec.at.UnixNano())},
+		ObjectMeta:          metav1.ObjectMeta{Namespace: namespace, Name: eventName(rec, 0)},
 		InvolvedObject:      rec.about,
 		Type:                rec.kind,
 		Reason:              rec.reason,

@@ -124,7 +124,7 @@ func Start(t testing.TB, opts ...Option) *Server {
 	if set.store != nil {
 		set.store(&sc)
 	}
-	s.Store, err = store.Open(ctx, sc, s.Kinds, s.Hub.Component("store", "etcd"))
+	s.Store, err = store.Open(ctx, sc, s.Kinds, s.Hub.Component("etcd", "etcd"))
 	must("store")
 
 	tokens, err := auth.NewTokens(auth.TokenConfig{}, s.PKI.ServiceAccountKey)
