@@ -8,6 +8,6 @@
 // always say why a pod has no node: per reason counts in the pod's condition,
 // an event, a metric and a span.
 //
-// It refuses, for now, to preempt, and leaves pods pending that need a volume
-// bound: both are said in the pod's condition.
+// It refuses, for now, to preempt: a pod of high priority waits like any other.
+// A pod that needs a volume bound is left pending, and its condition says so.
 package scheduler

@@ -16,6 +16,7 @@ import (
 
 // TestOutsidePrometheus lets Debian's Prometheus scrape every endpoint.
 func TestOutsidePrometheus(t *testing.T) {
+	needsNode(t)
 	program, err := exec.LookPath("prometheus")
 	if err != nil {
 		t.Skip("prometheus is not installed")

@@ -87,6 +87,7 @@ func startSurvivors(t *testing.T) {
 // TestStopAndStart: Ctrl-C ends the program and not the pods; starting again
 // finds everything as it was.
 func TestStopAndStart(t *testing.T) {
+	needsNode(t)
 	startSurvivors(t)
 	before := containers(t)
 	if err := shared.signal(os.Interrupt, 30*time.Second); err != nil {
@@ -113,6 +114,7 @@ func TestStopAndStart(t *testing.T) {
 
 // TestKill: SIGKILL at random moments loses no acknowledged write and no pod.
 func TestKill(t *testing.T) {
+	needsNode(t)
 	startSurvivors(t)
 	before := containers(t)
 	acknowledged := map[string]bool{}
@@ -180,6 +182,7 @@ func writeUntilDead(t *testing.T, round int) (acked []string) {
 
 // TestRefusals: what stops up says so in one clear line.
 func TestRefusals(t *testing.T) {
+	needsNode(t)
 	run := func(yaml string) string {
 		t.Helper()
 		file := filepath.Join(t.TempDir(), "binnacle.yaml")

@@ -19,6 +19,7 @@ func (s serial) Run(name string, f func(testscript.T)) {
 
 // TestStory plays the scripts in testdata, in the order of their names.
 func TestStory(t *testing.T) {
+	needsNode(t)
 	tools := t.TempDir()
 	self, err := os.Executable()
 	if err != nil {

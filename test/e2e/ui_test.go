@@ -17,6 +17,7 @@ import (
 // TestUI opens the page of the running node in Chromium, watches a pod come and
 // go without a reload, and saves a picture.
 func TestUI(t *testing.T) {
+	needsNode(t)
 	chromium, err := exec.LookPath("chromium")
 	if err != nil {
 		t.Skip("chromium is not installed")
