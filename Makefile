@@ -19,9 +19,11 @@ KUBECTL_VERSION := $(foreach p,k8s.io/client-go/pkg/version k8s.io/component-bas
 
 all: build
 
-# What a fresh Debian lacks besides Go: a C compiler for runc and the pause image.
+# What a fresh Debian lacks besides Go: a C compiler for runc and the pause
+# image, and libseccomp's headers, by which runc confines system calls.
 deps:
-	@command -v gcc >/dev/null && command -v ip >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev iproute2; }
+	@command -v gcc >/dev/null && command -v ip >/dev/null && command -v pkg-config >/dev/null && pkg-config --exists libseccomp || { \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev iproute2 pkg-config libseccomp-dev; }
 
 build: deps $(BIN)/containerd $(BIN)/containerd-shim-runc-v2 $(BIN)/runc images
 	$(GO) build -trimpath -ldflags "-s -w" -o $(BIN)/binnacle ./cmd/binnacle
@@ -33,8 +35,8 @@ $(BIN)/containerd: go.mod
 	$(GO) build -trimpath -ldflags "-s -w" -o $@ github.com/containerd/containerd/v2/cmd/containerd
 $(BIN)/containerd-shim-runc-v2: go.mod
 	$(STATIC) -o $@ github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2
-$(BIN)/runc: go.mod
-	$(GO) build -trimpath -ldflags "-s -w" -o $@ github.com/opencontainers/runc
+$(BIN)/runc: go.mod | deps
+	$(GO) build -trimpath -tags seccomp -ldflags "-s -w" -o $@ github.com/opencontainers/runc
 
 GUESTBOOK := binnacle.io/guestbook
 images: $(BIN)/images/pause.tar $(BIN)/images/guestbook-frontend-1.tar $(BIN)/images/guestbook-frontend-2.tar $(BIN)/images/guestbook-store.tar

@@ -24,11 +24,13 @@ import (
 	"binnacle.io/core/cluster/pki"
 	"binnacle.io/core/controller"
 	"binnacle.io/core/controller/deployment"
+	"binnacle.io/core/controller/disruption"
 	"binnacle.io/core/controller/endpointslice"
 	"binnacle.io/core/controller/garbage"
 	"binnacle.io/core/controller/namespace"
 	"binnacle.io/core/controller/nodelifecycle"
 	"binnacle.io/core/controller/replicaset"
+	"binnacle.io/core/controller/resourcequota"
 	"binnacle.io/core/controller/serviceaccount"
 	"binnacle.io/core/dns"
 	"binnacle.io/core/extend"
@@ -169,7 +171,6 @@ func (m *machine) startAPI(ctx context.Context) error {
 		Served:  map[string]http.Handler{"metrics.k8s.io": http.HandlerFunc(m.serveMetricsAPI)},
 		OpenAPI: openapi.New(m.kinds), OIDC: oidc, Tokens: tokens, Verifiers: []auth.TokenVerifier{tokens}, Audiences: tokens.Audiences(), Rules: rbac,
 		NodeTLS: &tls.Config{Certificates: []tls.Certificate{m.pki.APIServerKubeletClient.TLS()}, RootCAs: m.pki.Pool(), MinVersion: tls.VersionTLS12},
-		Checks:  []api.Check{{Name: "etcd", Live: true, OK: m.store.Healthy}},
 	}, m.store, m.kinds, m.authn, m.authz, chain, tel)
 	if err != nil {
 		return err
@@ -194,7 +195,8 @@ func (m *machine) startAPI(ctx context.Context) error {
 	}
 	if err := bootstrap.Bootstrap(ctx, m.client, bootstrap.Config{
 		AdvertiseAddress: m.cfg.address(), Port: m.cfg.Ports.API, ServiceAddress: m.cfg.apiServiceIP(),
-		ClientCA: m.pki.CA.CertPEM, FrontProxyCA: m.pki.FrontProxyCA.CertPEM,
+		ServiceCIDRs: []netip.Prefix{m.cfg.serviceCIDR()},
+		ClientCA:     m.pki.CA.CertPEM, FrontProxyCA: m.pki.FrontProxyCA.CertPEM,
 	}); err != nil {
 		return err
 	}
@@ -221,8 +223,9 @@ func (m *machine) startControllers(ctx context.Context) error {
 	manager := controller.New(controller.Config{Identity: m.cfg.NodeName}, m.client, m.controllers)
 	for _, c := range []controller.Controller{
 		deployment.New(), replicaset.New(), replicaset.NewReplicationController(),
-		endpointslice.New(), endpointslice.NewEndpoints(),
+		endpointslice.New(), endpointslice.NewEndpoints(), endpointslice.NewMirroring(),
 		namespace.New(func() []client.Resource { return m.kinds.Deletable(kind.Namespaced) }), serviceaccount.New(), serviceaccount.NewRootCA(string(m.pki.CA.CertPEM)),
+		disruption.New(), resourcequota.New(m.kinds.Deletable(kind.Namespaced)),
 		nodelifecycle.New(), nodelifecycle.NewIPAM(m.cfg.podCIDR(), 24), nodelifecycle.NewTaintEviction(),
 	} {
 		if err := manager.Add(c); err != nil {

@@ -135,6 +135,14 @@ func TestRefusedReads(t *testing.T) {
 			t.Errorf("GET %s: not a Status: %s", path, body)
 		}
 	}
+	review := `{"kind":"SelfSubjectAccessReview","apiVersion":"authorization.k8s.io/v1","spec":{"nonResourceAttributes":{"path":"/","verb":"get"}}}`
+	table := "application/json;as=Table;v=v1;g=meta.k8s.io"
+	for accept, want := range map[string]int{table: 406, table + ", application/json": 201} {
+		code, _, body := ask(t, s, "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review, "Accept", accept, "Content-Type", "application/json")
+		if code != want || want == 201 && !strings.Contains(string(body), `"allowed":true`) {
+			t.Errorf("a review with Accept %s: got %d %s, want %d", accept, code, body, want)
+		}
+	}
 	if code, _, body := ask(t, s, "GET", "/api/v1/pods", "", "Accept", "text/html"); code != 406 {
 		t.Errorf("Accept text/html: %d %s", code, body)
 	}

@@ -168,7 +168,10 @@ func (s *Server) respond(c *call, q *request, code int, r result) (err error) {
 // respondObject writes an object that is no resource of a kind: Status, Scale,
 // reviews.
 func (s *Server) respondObject(c *call, q *request, code int, o runtime.Object) error {
-	f, err := negotiate(c.r, func(as, g, v string) bool { return as == "Table" && metaTransform("get")(as, g, v) })
+	// A client that asks for a Table gets a Status as it is; nothing else
+	// here has rows.
+	_, status := o.(*metav1.Status)
+	f, err := negotiate(c.r, func(as, g, v string) bool { return status && as == "Table" && metaTransform("get")(as, g, v) })
 	if err != nil {
 		return err
 	}

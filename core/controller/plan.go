@@ -20,6 +20,9 @@ func newOf[T client.Object]() T { return reflect.New(reflect.TypeFor[T]().Elem()
 // the plan and retries the key.
 type Plan struct {
 	Actions []Action
+	// Failed, where set, says what to write about the action whose error
+	// ended the plan.
+	Failed func(Action, error) []Action
 	// After asks for another look at the key after this long, whether or
 	// not anything changes. 0 means not.
 	After time.Duration

@@ -196,12 +196,21 @@ func (l *loop) reconcile(ctx context.Context, key client.Key) (plan Plan, err er
 		attribute.Int("binnacle.plan.actions", len(plan.Actions)),
 	))
 	err = l.execute(ctx, plan.Actions)
-	if err != nil && plan.Failed != nil {
-		err = errors.Join(err, l.execute(ctx, plan.Failed(err)))
+	var failed *actionError
+	if plan.Failed != nil && errors.As(err, &failed) && ctx.Err() == nil {
+		err = errors.Join(err, l.execute(ctx, plan.Failed(failed.action, failed.error)))
 	}
 	telemetry.End(span, err)
 	return plan, err
 }
+
+// actionError is the error that ended a plan.
+type actionError struct {
+	action Action
+	error
+}
+
+func (e *actionError) Unwrap() error { return e.error }
 
 func (l *loop) execute(ctx context.Context, rest []Action) error {
 	for len(rest) > 0 {
@@ -212,7 +221,12 @@ func (l *loop) execute(ctx context.Context, rest []Action) error {
 		g, gctx := errgroup.WithContext(ctx)
 		g.SetLimit(atOnce)
 		for _, a := range rest[:n] {
-			g.Go(func() error { return l.do(gctx, a) })
+			g.Go(func() error {
+				if err := l.do(gctx, a); err != nil {
+					return &actionError{a, err}
+				}
+				return nil
+			})
 		}
 		if err := g.Wait(); err != nil {
 			return err

@@ -106,6 +106,34 @@ func TestRetriesAndTraces(t *testing.T) {
 	}
 }
 
+// What a plan says about its failure is written.
+func TestFailedPlans(t *testing.T) {
+	s := apitest.Start(t)
+	run(t, s, controller.Config{}, controller.Controller{
+		Name: "failing", Account: "root-ca-cert-publisher", Inputs: []controller.Input{{Resource: configMaps, Keys: controller.Self}}, Writes: []string{"configmaps"},
+		Reconcile: func(_ context.Context, st controller.State, key client.Key) (p controller.Plan, err error) {
+			cm, ok := controller.Get[*corev1.ConfigMap](st, key.Namespace, key.Name)
+			if !ok || cm.Name != "origin" || cm.Data["failed"] != "" {
+				return p, nil
+			}
+			p.Add(controller.Create(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "Not_A_Name"}}))
+			p.Failed = func(a controller.Action, err error) []controller.Action {
+				next := cm.DeepCopy()
+				next.Data = map[string]string{"failed": a.Object.GetName() + ": " + err.Error()}
+				return []controller.Action{controller.Update(next)}
+			}
+			return p, nil
+		},
+	})
+	if _, err := client.Create(t.Context(), s.Client, configMap("origin")); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "the failure is written", func() bool {
+		cm, err := client.Get[*corev1.ConfigMap](t.Context(), s.Client, "default", "origin")
+		return err == nil && strings.HasPrefix(cm.Data["failed"], "Not_A_Name: ") && strings.Contains(cm.Data["failed"], "metadata.name")
+	})
+}
+
 func hasAttribute(s sdktrace.ReadOnlySpan, key, value string) bool {
 	for _, kv := range s.Attributes() {
 		if string(kv.Key) == key && kv.Value.AsString() == value {

@@ -65,6 +65,8 @@ const (
 )
 
 // DefaultCorefile is what the ConfigMap holds when this process creates it.
+// The cluster's own names are not cached: they are answered from memory, and a
+// Service must be found as soon as it is there.
 // Forwarders that do not answer cost a client at most two seconds, and nothing
 // once health checks found them out.
 func DefaultCorefile(domain, forwarders string) string {
@@ -81,7 +83,10 @@ func DefaultCorefile(domain, forwarders string) string {
         max_connect_attempts 2
         failfast_all_unhealthy_upstreams
     }
-    cache 30
+    cache 30 {
+        disable success ` + domain + `
+        disable denial ` + domain + `
+    }
     loadbalance
 }
 `

@@ -2,6 +2,7 @@ package dns_test
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -13,6 +14,7 @@ import (
 
 	mdns "github.com/miekg/dns"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"binnacle.io/core/api/apitest"
@@ -135,6 +137,18 @@ func TestServer(t *testing.T) {
 			t.Errorf("%s: %s", network, got)
 		}
 	}
+	// A denial is not remembered: a Service is found as soon as it is there.
+	if got := ask("udp", "late.default.svc.cluster.local.", mdns.TypeA); got != "NXDOMAIN" {
+		t.Errorf("before it exists: %s", got)
+	}
+	late := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "late"}, Spec: corev1.ServiceSpec{ClusterIP: "10.96.0.78", Ports: []corev1.ServicePort{{Port: 80}}}}
+	if _, err := client.Create(ctx, api.Client, late); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a new Service", func() bool { return ask("udp", "late.default.svc.cluster.local.", mdns.TypeA) == "NOERROR 10.96.0.78" })
+
+	bigAnswer(t, api.Client, addr)
+
 	if got := ask("udp", "www.example.org.", mdns.TypeA); got != "SERVFAIL" { // no forwarder
 		t.Errorf("without forwarder: %s", got)
 	}
@@ -220,5 +234,41 @@ func TestServer(t *testing.T) {
 		if !names[want] {
 			t.Errorf("metric %s is missing", want)
 		}
+	}
+}
+
+// bigAnswer asks for more addresses than fit a datagram: the answer by UDP is
+// cut and says so, that by TCP is whole.
+func bigAnswer(t *testing.T, c client.Client, addr netip.AddrPort) {
+	t.Helper()
+	const endpoints = 100
+	meta := metav1.ObjectMeta{Namespace: "default", Name: "big"}
+	ports := []corev1.ServicePort{{Port: 80}}
+	if _, err := client.Create(t.Context(), c, &corev1.Service{ObjectMeta: meta, Spec: corev1.ServiceSpec{ClusterIP: corev1.ClusterIPNone, Ports: ports}}); err != nil {
+		t.Fatal(err)
+	}
+	meta.Labels = map[string]string{discoveryv1.LabelServiceName: "big"}
+	slice := &discoveryv1.EndpointSlice{ObjectMeta: meta, AddressType: discoveryv1.AddressTypeIPv4}
+	for i := range endpoints {
+		slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{Addresses: []string{fmt.Sprintf("10.244.1.%d", i+1)}})
+	}
+	if _, err := client.Create(t.Context(), c, slice); err != nil {
+		t.Fatal(err)
+	}
+	ask := func(network string) *mdns.Msg {
+		m := new(mdns.Msg)
+		m.SetQuestion("big.default.svc.cluster.local.", mdns.TypeA)
+		r, _, err := (&mdns.Client{Net: network, Timeout: 5 * time.Second}).Exchange(m, addr.String())
+		if err != nil {
+			t.Fatalf("%s: %v", network, err)
+		}
+		return r
+	}
+	eventually(t, "the whole answer by TCP", func() bool {
+		r := ask("tcp")
+		return len(r.Answer) == endpoints && !r.Truncated
+	})
+	if r := ask("udp"); !r.Truncated || len(r.Answer) >= endpoints {
+		t.Errorf("by UDP: truncated %v, %d answers", r.Truncated, len(r.Answer))
 	}
 }

@@ -53,13 +53,10 @@ func (z *zone) ServeDNS(ctx context.Context, w mdns.ResponseWriter, r *mdns.Msg)
 	m.SetReply(r)
 	m.Authoritative = true
 	m.Answer, m.Extra = a.records, a.extra
-	if a.rcode != 0 {
-		m.Rcode = a.rcode
-	}
 	if !a.exists {
 		m.Rcode = mdns.RcodeNameError
 	}
-	if len(a.records) == 0 && a.rcode == 0 {
+	if len(a.records) == 0 {
 		m.Ns = []mdns.RR{z.soa(origin)}
 	}
 	return mdns.RcodeSuccess, w.WriteMsg(m)
@@ -68,7 +65,6 @@ func (z *zone) ServeDNS(ctx context.Context, w mdns.ResponseWriter, r *mdns.Msg)
 // answer says whether a name exists and what it has of the type asked.
 type answer struct {
 	exists  bool
-	rcode   int // of an ExternalName's target, when it failed
 	records []mdns.RR
 	extra   []mdns.RR
 }
@@ -160,8 +156,7 @@ func (z *zone) service(ctx context.Context, state request.Request, labels []stri
 		return answer{}
 	}
 	if headless(svc) && len(targets) == 0 {
-		// A headless Service without ready endpoints has no name, as upstream.
-		return answer{exists: port == ""}
+		return answer{} // without ready endpoints it has no name (DNS specification 1.1.0, 2.4.1)
 	}
 	a := answer{exists: port == ""}
 	seen := map[string]bool{}

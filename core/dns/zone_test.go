@@ -107,7 +107,7 @@ func TestAnswers(t *testing.T) {
 		{"10-244-0-3.db.default.svc.cluster.local.", "A", "NOERROR; A 10.244.0.3"},
 		{"10-244-0-4.db.default.svc.cluster.local.", "A", "NXDOMAIN"}, // not ready
 		{"_sql._tcp.db.default.svc.cluster.local.", "SRV", "NOERROR; SRV 0 50 5432 db-0.db.default.svc.cluster.local.; SRV 0 50 5432 10-244-0-3.db.default.svc.cluster.local.; A db-0.db.default.svc.cluster.local.=10.244.0.2; A 10-244-0-3.db.default.svc.cluster.local.=10.244.0.3"},
-		{"nobody.default.svc.cluster.local.", "A", "NOERROR"},
+		{"nobody.default.svc.cluster.local.", "A", "NXDOMAIN"}, // no endpoint is ready
 		{"_sql._tcp.nobody.default.svc.cluster.local.", "SRV", "NXDOMAIN"},
 		{"missing.default.svc.cluster.local.", "A", "NXDOMAIN"},
 		{"default.svc.cluster.local.", "A", "NOERROR"},

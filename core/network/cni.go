@@ -211,7 +211,17 @@ func (n *Network) add(st *state, c call) (*Lease, error) {
 		// The lease goes last and only when its link is gone.
 		return nil, errors.Join(err, n.unplug(st, l))
 	}
+	n.forgetFlows(st, staleFlows{lease: l})
 	return l, nil
+}
+
+// forgetFlows makes clients of UDP host ports find the pod that has them now. A
+// failure keeps no pod from starting or going: flows that are not used end by
+// themselves.
+func (n *Network) forgetFlows(st *state, s staleFlows) {
+	if err := st.host.forgetFlows(s); err != nil {
+		n.tel.Log.Warn("cannot forget stale flows", "pod", s.lease.PodName, "namespace", s.lease.PodNamespace, "error", err)
+	}
 }
 
 // unplug undoes add. The caller holds the attachment's lock.
@@ -219,6 +229,7 @@ func (n *Network) unplug(st *state, l *Lease) error {
 	if err := st.nat.shut(l); err != nil {
 		return err
 	}
+	n.forgetFlows(st, staleFlows{lease: l, closing: true})
 	if err := st.host.removeLink(l.HostInterface); err != nil {
 		return err
 	}

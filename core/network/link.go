@@ -34,9 +34,9 @@ func openHost(path string) (*host, error) {
 	}
 	var err error
 	if h.ns.IsOpen() {
-		h.Handle, err = netlink.NewHandleAt(h.ns, unix.NETLINK_ROUTE)
+		h.Handle, err = netlink.NewHandleAt(h.ns, unix.NETLINK_ROUTE, unix.NETLINK_NETFILTER)
 	} else {
-		h.Handle, err = netlink.NewHandle(unix.NETLINK_ROUTE)
+		h.Handle, err = netlink.NewHandle(unix.NETLINK_ROUTE, unix.NETLINK_NETFILTER)
 	}
 	if err != nil {
 		h.close()

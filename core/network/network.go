@@ -355,6 +355,9 @@ func listen(ctx context.Context, path string) (net.Listener, error) {
 	return l, nil
 }
 
+// acceptPause keeps a listener in trouble from spinning.
+const acceptPause = 100 * time.Millisecond
+
 // accept serves connections until the listener closes and waits for them.
 func (n *Network) accept(ctx context.Context, l net.Listener) {
 	// What comes above the bound waits in the socket's backlog.
@@ -363,11 +366,16 @@ func (n *Network) accept(ctx context.Context, l net.Listener) {
 	defer wg.Wait()
 	for {
 		c, err := l.Accept()
-		if err != nil {
-			if !errors.Is(err, net.ErrClosed) {
-				n.tel.Log.ErrorContext(ctx, "cannot accept CNI calls any more", "error", err)
-			}
+		if errors.Is(err, net.ErrClosed) {
 			return
+		}
+		if err != nil { // such as no free descriptor: it passes
+			n.tel.Log.ErrorContext(ctx, "cannot accept CNI call", "error", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(acceptPause):
+			}
+			continue
 		}
 		slots <- struct{}{}
 		wg.Go(func() {

@@ -302,6 +302,30 @@ func TestHostPorts(t *testing.T) {
 	}
 }
 
+// TestHostPortFollowsThePod asks from one port again and again, as UDP clients
+// do: whoever has the host port answers.
+func TestHostPortFollowsThePod(t *testing.T) {
+	n := newNode(t, "10.244.0.0/24")
+	n.start()
+	conf := map[string]any{"runtimeConfig": map[string]any{"portMappings": []map[string]any{{"hostPort": 8082, "containerPort": 80, "protocol": "udp"}}}}
+	ask := func(want string) {
+		t.Helper()
+		const from = 4000
+		got, err := n.outside.AskFrom("udp", addrPort("192.0.2.2:8082"), from)
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("got %q, %v; want %q", got, err, want)
+		}
+	}
+	ask("") // the flow is there before the pod
+	a, ip := n.pod("a", conf)
+	a.Serve(netip.AddrPortFrom(ip, 80), "a")
+	ask("a 192.0.2.1")
+	n.cni("DEL", "a", "", nil)
+	b, ip := n.pod("b", conf)
+	b.Serve(netip.AddrPortFrom(ip, 80), "b")
+	ask("b 192.0.2.1")
+}
+
 func TestLeakedLeaseIsTakenBack(t *testing.T) {
 	n := newNode(t, "10.244.0.0/24")
 	n.cfg.Reconcile = 20 * time.Millisecond

@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -16,7 +17,10 @@ import (
 func (a *Agent) admit(w *worker, pod *corev1.Pod) *podstate.Failure {
 	a.admission.Lock()
 	defer a.admission.Unlock()
-	f := admit(pod, a.active(), a.machine.allocatable)
+	f := enforceable(pod)
+	if f == nil {
+		f = admit(pod, a.active(), a.machine.allocatable)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.rejected, w.admitted = f, f == nil
@@ -108,4 +112,62 @@ func hostPorts(pod *corev1.Pod) []corev1.ContainerPort {
 		}
 	}
 	return out
+}
+
+// safeSysctls are what a pod may set on any node, upstream's list. What is not
+// in it may harm the node or other pods.
+var safeSysctls = []string{
+	"kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.tcp_syncookies", "net.ipv4.ping_group_range",
+	"net.ipv4.ip_unprivileged_port_start", "net.ipv4.ip_local_reserved_ports", "net.ipv4.tcp_keepalive_time",
+	"net.ipv4.tcp_fin_timeout", "net.ipv4.tcp_keepalive_intvl", "net.ipv4.tcp_keepalive_probes", "net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem",
+}
+
+// enforceable refuses a pod whose security settings this node would have to
+// ignore or must not grant. The words are upstream's.
+func enforceable(pod *corev1.Pod) *podstate.Failure {
+	if sc := pod.Spec.SecurityContext; sc != nil {
+		for _, s := range sc.Sysctls {
+			name := strings.ReplaceAll(s.Name, "/", ".")
+			why := ""
+			switch {
+			case !slices.Contains(safeSysctls, name):
+				why = "not allowlisted"
+			case pod.Spec.HostNetwork && strings.HasPrefix(name, "net."):
+				why = "not allowed with host net enabled"
+			case pod.Spec.HostIPC && strings.HasPrefix(name, "kernel."):
+				why = "not allowed with host ipc enabled"
+			default:
+				continue
+			}
+			return &podstate.Failure{Reason: "SysctlForbidden", Message: fmt.Sprintf("Pod was rejected: forbidden sysctl: %q %s", name, why)}
+		}
+	}
+	if wantsAppArmor(pod) {
+		return &podstate.Failure{Reason: "AppArmor", Message: "Pod was rejected: Cannot enforce AppArmor: AppArmor is not enabled on the host"}
+	}
+	return nil
+}
+
+// wantsAppArmor reports whether anything in the pod must be confined by
+// AppArmor, which the bundled containerd leaves alone.
+func wantsAppArmor(pod *corev1.Pod) bool {
+	confines := func(p *corev1.AppArmorProfile) bool {
+		return p != nil && p.Type != corev1.AppArmorProfileTypeUnconfined
+	}
+	if sc := pod.Spec.SecurityContext; sc != nil && confines(sc.AppArmorProfile) {
+		return true
+	}
+	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range list {
+			if sc := list[i].SecurityContext; sc != nil && confines(sc.AppArmorProfile) {
+				return true
+			}
+		}
+	}
+	for k, v := range pod.Annotations { // before there was a field
+		if strings.HasPrefix(k, corev1.DeprecatedAppArmorBetaContainerAnnotationKeyPrefix) && v != "" && v != corev1.DeprecatedAppArmorBetaProfileNameUnconfined {
+			return true
+		}
+	}
+	return false
 }

@@ -136,3 +136,30 @@ func imports(t *testing.T, n *nodetest.Node) map[string]uint64 {
 	}
 	return out
 }
+
+// TestRuntimeDies kills containerd while pods start: all get ready, and
+// nothing of the interrupted attempts is left when they are gone.
+func TestRuntimeDies(t *testing.T) {
+	s := apitest.Start(t)
+	n := nodetest.Start(t, s.Client, nil, nil)
+	const pods = 6
+	for i := range pods {
+		create(t, s.Client, pod(fmt.Sprint("p", i), "sleep"))
+	}
+	eventually(t, "the first sandbox", func() bool { return sandboxes(t, n) != "" })
+	b, err := os.ReadFile(filepath.Join(n.Config.RunDir, "containerd", "containerd.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(string(b))
+	if err != nil || syscall.Kill(pid, syscall.SIGKILL) != nil {
+		t.Fatalf("cannot kill containerd %q: %v", b, err)
+	}
+	for i := range pods {
+		await(t, s.Client, fmt.Sprint("p", i), "ready", ready)
+	}
+	for i := range pods {
+		remove(t, s.Client, fmt.Sprint("p", i))
+	}
+	eventually(t, "all sandboxes to go", func() bool { return sandboxes(t, n) == "" })
+}

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -57,6 +58,8 @@ type Agent struct {
 	mu      sync.Mutex
 	workers map[types.UID]*worker // guarded by mu
 	wg      sync.WaitGroup        // the workers
+	// listed says that this node's pods were read from the API once.
+	listed atomic.Bool
 
 	// admission is held while a pod's room is looked for.
 	admission sync.Mutex
@@ -104,6 +107,7 @@ func New(cfg Config, c client.Client, tel *telemetry.Component) (*Agent, error) 
 	}
 	a.spec = &podspec.Node{
 		Name: cfg.Name, LogDir: cfg.podLogsDir(), CgroupRoot: cfg.CgroupRoot,
+		SeccompDir: filepath.Join(cfg.DataDir, "seccomp"),
 		ClusterDNS: cfg.ClusterDNS, ClusterDomain: cfg.ClusterDomain, HostDNS: podspec.ParseResolv(string(resolv)),
 		Allocatable: a.machine.allocatable, MemoryCapacity: a.machine.memory,
 	}
@@ -207,7 +211,8 @@ func (a *Agent) prepare(ctx context.Context) error {
 	if a.qos, err = newQOSTree(a.cfg.CgroupRoot, tree, cpus.Value()); err != nil {
 		return err
 	}
-	a.spec.Seccomp = seccompAvailable(ctx, filepath.Join(a.cfg.BinDir, "runc"))
+	// A foreign runtime refuses what it cannot do.
+	a.spec.Seccomp = a.supervisor == nil || seccompAvailable(ctx, filepath.Join(a.cfg.BinDir, "runc"))
 	wait, cancel := context.WithTimeout(ctx, a.cfg.RuntimeTimeout)
 	defer cancel()
 	if a.supervisor != nil {

@@ -149,6 +149,10 @@ func TestPodRunsAndGoes(t *testing.T) {
 		b, err := os.ReadFile(log)
 		return err == nil && strings.Contains(string(b), "stdout F started")
 	})
+	list, _, err := client.ListOf[*corev1.Event](t.Context(), s.Client, client.ReadOptions{})
+	if err != nil || !slices.ContainsFunc(list, func(e *corev1.Event) bool { return e.Reason == "Starting" && e.InvolvedObject.UID == "node" }) {
+		t.Errorf("kubectl describe node finds no event: %v, %v", err, list)
+	}
 	for _, want := range []string{"pod sync", "create sandbox", "create container", "start container"} {
 		eventually(t, "the span "+want, func() bool {
 			return slices.ContainsFunc(spans.Ended(), func(sp sdktrace.ReadOnlySpan) bool {

@@ -41,13 +41,23 @@ func (w *worker) execute(ctx context.Context, pod *corev1.Pod, act podstate.Acti
 	case podstate.KillContainer:
 		return w.doKill(ctx, pod, act)
 	case podstate.StopSandbox:
-		return again(w.a.runtime.StopSandbox(ctx, act.Name), runtime.IsNotFound)
+		next, err := again(w.a.runtime.StopSandbox(ctx, act.Name), runtime.IsNotFound)
+		if err != nil {
+			return next, err
+		}
+		return func(w *worker) {
+			w.mem.Stopped[act.Name] = true
+			next(w)
+		}, nil
 	case podstate.Teardown:
 		return w.doTeardown(pod)
 	case podstate.DeleteObject:
 		return w.doDelete(ctx, pod)
 	case podstate.RemoveContainer:
-		return again(w.a.runtime.RemoveContainer(ctx, act.Name), runtime.IsNotFound)
+		if err := w.a.runtime.RemoveContainer(ctx, act.Name); err != nil && !runtime.IsNotFound(err) {
+			return again(err, runtime.IsNotFound)
+		}
+		return again(w.a.removeTraces(pod, act), nil)
 	case podstate.RemoveSandbox:
 		return again(w.a.runtime.RemoveSandbox(ctx, act.Name), runtime.IsNotFound)
 	}
@@ -57,7 +67,7 @@ func (w *worker) execute(ctx context.Context, pod *corev1.Pod, act podstate.Acti
 // again makes the worker look at the runtime once more: at once after success,
 // a little later after a failure.
 func again(err error, fine func(error) bool) (func(*worker), error) {
-	if err == nil || fine(err) {
+	if err == nil || fine != nil && fine(err) {
 		return (*worker).changed, nil
 	}
 	return func(w *worker) { time.AfterFunc(cleanBase*5, w.changed) }, err
@@ -184,7 +194,9 @@ func (w *worker) doStart(ctx context.Context, pod *corev1.Pod, act podstate.Acti
 			reason, message = se.reason, runtime.Detail(se.err)
 		}
 		w.a.metrics.startErrors.WithLabelValues(kind, reason).Inc()
-		w.event(pod, findContainer(pod, act.Name), corev1.EventTypeWarning, "Failed", "Error: %s", message)
+		if ctx.Err() == nil {
+			w.event(pod, findContainer(pod, act.Name), corev1.EventTypeWarning, "Failed", "Error: %s", message)
+		}
 		return func(w *worker) {
 			m := w.mem.Containers[act.Name]
 			m.Start = m.Start.Fail(time.Now(), podstate.Doubling(startBase, startMax, m.Start.Failures+1), reason, message)
@@ -240,6 +252,13 @@ func (w *worker) startContainer(ctx context.Context, pod *corev1.Pod, act podsta
 		}
 		start.Image = img
 	}
+	if act.Type == runtime.Ephemeral {
+		target, err := w.target(pod, act.Name)
+		if err != nil {
+			return err
+		}
+		start.Target = target
+	}
 	if err := w.mounts(ctx, &start); err != nil {
 		return err
 	}
@@ -268,6 +287,27 @@ func (w *worker) startContainer(ctx context.Context, pod *corev1.Pod, act podsta
 		return w.postStart(ctx, pod, c, id, addr)
 	}
 	return nil
+}
+
+// target returns the ID of the container whose processes an ephemeral container
+// is to see, or "".
+func (w *worker) target(pod *corev1.Pod, ephemeral string) (string, error) {
+	name := ""
+	for i := range pod.Spec.EphemeralContainers {
+		if c := &pod.Spec.EphemeralContainers[i]; c.Name == ephemeral {
+			name = c.TargetContainerName
+		}
+	}
+	if name == "" {
+		return "", nil
+	}
+	_, v := w.snapshot()
+	for i := range v.containers {
+		if c := &v.containers[i]; c.Name == name && c.State == runtime.Running {
+			return c.ID, nil
+		}
+	}
+	return "", &startError{"CreateContainerError", fmt.Errorf("unable to find target container %s", name)}
 }
 
 func configError(err error) error {
@@ -317,10 +357,15 @@ func (w *worker) mounts(ctx context.Context, s *podspec.Start) error {
 	return err
 }
 
+// logLink is the name under which log collectors find a container's log.
+func (a *Agent) logLink(pod *corev1.Pod, container, id string) string {
+	return filepath.Join(a.cfg.containerLogsDir(), fmt.Sprintf("%s_%s_%s-%s.log", pod.Name, pod.Namespace, container, id))
+}
+
 // linkLog makes the container's log findable under its own name, for log
 // collectors.
 func (w *worker) linkLog(pod *corev1.Pod, container, id, log string) {
-	link := filepath.Join(w.a.cfg.containerLogsDir(), fmt.Sprintf("%s_%s_%s-%s.log", pod.Name, pod.Namespace, container, id))
+	link := w.a.logLink(pod, container, id)
 	if err := os.Symlink(log, link); err != nil && !os.IsExist(err) {
 		w.a.tel.Log.Warn("cannot link container log", "link", link, "error", err)
 	}
@@ -330,6 +375,9 @@ func (w *worker) postStart(ctx context.Context, pod *corev1.Pod, c *corev1.Conta
 	err := w.runHook(ctx, pod, c, id, first(addr.Pod), c.Lifecycle.PostStart)
 	if err == nil {
 		return nil
+	}
+	if ctx.Err() != nil {
+		return &startError{"PostStartHookError", err} // the pod ends and its containers with it
 	}
 	w.event(pod, c, corev1.EventTypeWarning, "FailedPostStartHook", "PostStartHook failed")
 	w.event(pod, c, corev1.EventTypeNormal, "Killing", "FailedPostStartHook")

@@ -9,8 +9,10 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"binnacle.io/core/node/podspec"
 	"binnacle.io/core/node/podstate"
 )
 
@@ -22,6 +24,11 @@ func (w *worker) collect(ctx context.Context, in podstate.Input) {
 	containers, sandboxes := podstate.Garbage(in)
 	for _, id := range containers {
 		a := podstate.Action{Task: podstate.Task{Kind: podstate.RemoveContainer, Name: id}}
+		for i := range in.Containers {
+			if c := &in.Containers[i]; c.ID == id {
+				a.Container, a.Attempt = c.Name, c.Attempt
+			}
+		}
 		if !in.Busy[a.Task] && w.busy[a.Task] == nil {
 			w.start(ctx, in.Pod, a)
 		}
@@ -32,6 +39,28 @@ func (w *worker) collect(ctx context.Context, in podstate.Input) {
 			w.start(ctx, in.Pod, a)
 		}
 	}
+}
+
+// removeTraces deletes what a removed container left on the disk: its logs,
+// their link, and its termination message. Without it a pod that crashes for
+// weeks would fill the disk.
+func (a *Agent) removeTraces(pod *corev1.Pod, act podstate.Action) error {
+	if act.Container == "" {
+		return nil // it goes with its pod
+	}
+	log := filepath.Join(a.cfg.podLogsDir(), podspec.LogDirName(pod.Namespace, pod.Name, pod.UID), podspec.LogPath(act.Container, act.Attempt))
+	rotated, err := filepath.Glob(log + ".*")
+	errs := []error{err}
+	for _, f := range append(rotated, log, a.logLink(pod, act.Container, act.Name)) {
+		if err := os.Remove(f); err != nil && !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	errs = append(errs, a.volumes.RemoveMessage(pod.UID, act.Container, act.Attempt))
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("cannot remove what container %q left: %w", act.Name, err)
+	}
+	return nil
 }
 
 // sweepEvery is how often traces of pods without a worker are looked for.
@@ -52,14 +81,22 @@ func removeLogs(cfg Config, uid types.UID) error {
 
 // sweep removes what pods left that went while no agent ran: their directories,
 // logs and log links.
+//
+// Nothing is swept before the API was once heard: until then no pod has a
+// worker, and those that run would lose their volumes.
 func (a *Agent) sweep() {
-	known := map[types.UID]bool{}
-	for _, w := range a.allWorkers() {
-		known[w.uid] = true
+	if !a.listed.Load() {
+		return
 	}
+	// The directories before the workers: a pod that starts in between has a
+	// worker and is not yet among the directories.
 	dirs, err := a.volumes.Pods()
 	if err != nil {
 		a.tel.Log.Warn("cannot look for left-over volumes", "error", err)
+	}
+	known := map[types.UID]bool{}
+	for _, w := range a.allWorkers() {
+		known[w.uid] = true
 	}
 	for _, uid := range dirs {
 		if known[uid] {

@@ -14,6 +14,7 @@ import (
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	goruntime "runtime"
 
 	"golang.org/x/sys/unix"
@@ -164,8 +165,10 @@ func (a *Agent) labels() map[string]string {
 	}
 }
 
+// nodeEvent records an event on the node. Its UID is the node's name, upstream's
+// way, by which kubectl finds it.
 func (a *Agent) nodeEvent(kind, reason, message string) {
-	a.events.EventRef(corev1.ObjectReference{Kind: "Node", Name: a.cfg.Name, UID: "", APIVersion: "v1"}, kind, reason, "%s", message)
+	a.events.EventRef(corev1.ObjectReference{Kind: "Node", Name: a.cfg.Name, UID: types.UID(a.cfg.Name), APIVersion: "v1"}, kind, reason, "%s", message)
 }
 
 // heartbeat writes the node's status when it changes, and every five minutes.

@@ -48,14 +48,19 @@ func (a *Agent) watchPods(ctx context.Context, first bool, listed func()) error 
 		return err
 	}
 	desired := map[types.UID]bool{}
+	// No pod is admitted before all those that hold resources already have
+	// their workers.
+	a.admission.Lock()
 	for _, p := range pods {
 		desired[p.UID] = true
 		a.assign(ctx, p)
 	}
+	a.admission.Unlock()
 	if first {
 		if err := a.adoptOrphans(ctx, desired); err != nil {
 			return err
 		}
+		a.listed.Store(true)
 		a.sweep()
 	}
 	for _, w := range a.allWorkers() {

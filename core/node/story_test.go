@@ -5,7 +5,9 @@ import (
 	"encoding/base64"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -48,6 +50,7 @@ func TestPods(t *testing.T) {
 	f("security", podSecurity)
 	f("cgroups", podCgroups)
 	f("network", podNetwork)
+	f("sandbox dies", podSandboxDies)
 	f("deadline", podDeadline)
 	f("too large", podTooLarge)
 }
@@ -129,6 +132,19 @@ func podCrashLoops(t *testing.T, c client.Client, n *nodetest.Node) {
 		t.Errorf("message %q", cs.State.Waiting.Message)
 	}
 	p = await(t, c, p.Name, "restarted after the back-off", func(p *corev1.Pod) bool { return p.Status.ContainerStatuses[0].RestartCount == 2 })
+	// Of the first run nothing is kept: two instances are enough.
+	logs := filepath.Join(n.Config.LogDir, "pods", "default_crash_"+string(p.UID), "main")
+	eventually(t, "the oldest log to go", func() bool {
+		_, err := os.Stat(filepath.Join(logs, "0.log"))
+		return os.IsNotExist(err)
+	})
+	if _, err := os.Stat(filepath.Join(logs, "1.log")); err != nil {
+		t.Error(err)
+	}
+	eventually(t, "the oldest log's link to go", func() bool {
+		links, err := filepath.Glob(filepath.Join(n.Config.LogDir, "containers", "crash_default_main-*.log"))
+		return err == nil && len(links) == 2
+	})
 	remove(t, c, p.Name)
 }
 
@@ -426,6 +442,15 @@ func podHooks(t *testing.T, c client.Client, n *nodetest.Node) {
 		t.Error(err)
 	}
 
+	// A hook that waits does not hold up the pod's end.
+	p = pod("longhook", "sleep")
+	p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: 600}}}
+	create(t, c, p)
+	eventually(t, "the container to start", func() bool {
+		return strings.Contains(events(c), "event Pod/longhook Normal Started")
+	})
+	remove(t, c, p.Name)
+
 	p = pod("badhook", "sleep")
 	p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"/app", "exit", "1"}}}}
 	create(t, c, p)
@@ -443,6 +468,17 @@ func podSecurity(t *testing.T, c client.Client, n *nodetest.Node) {
 	p = await(t, c, p.Name, "succeeded", phase(corev1.PodSucceeded))
 	if log := logOf(t, n, p, "main", "0"); !strings.Contains(log, "1000 2000 [2000 3000]") && !strings.Contains(log, "1000 2000 [3000]") {
 		t.Errorf("log %q", log)
+	}
+	remove(t, c, p.Name)
+
+	p = pod("seccomp", "cat", "/proc/self/status")
+	p.Spec.RestartPolicy = corev1.RestartPolicyNever
+	p.Spec.SecurityContext = &corev1.PodSecurityContext{SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}}
+	create(t, c, p)
+	p = await(t, c, p.Name, "succeeded", phase(corev1.PodSucceeded))
+	const filtered = "Seccomp:\t2"
+	if log := logOf(t, n, p, "main", "0"); strings.Contains(log, filtered) == strings.Contains(events(c), "SeccompUnavailable") {
+		t.Errorf("neither confined nor said so, or both: %q", log)
 	}
 	remove(t, c, p.Name)
 
@@ -558,5 +594,36 @@ func podVolumeMissing(t *testing.T, c client.Client, n *nodetest.Node) {
 		t.Fatal(err)
 	}
 	await(t, c, p.Name, "ready", ready)
+	remove(t, c, p.Name)
+}
+
+// podSandboxDies kills what holds the pod's namespaces: the pod gets new ones
+// and its container is started again in them.
+func podSandboxDies(t *testing.T, c client.Client, n *nodetest.Node) {
+	p := create(t, c, pod("sandboxdies", "sleep"))
+	await(t, c, p.Name, "ready", ready)
+	for _, r := range n.Agent.Running() {
+		if r.PodUID != p.UID || !r.Sandbox {
+			continue
+		}
+		procs, err := filepath.Glob("/sys/fs/cgroup/memory" + r.Cgroup + "/cgroup.procs")
+		if err == nil && len(procs) == 0 {
+			procs = []string{"/sys/fs/cgroup" + r.Cgroup + "/cgroup.procs"}
+		}
+		b, err := os.ReadFile(procs[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range strings.Fields(string(b)) {
+			pid, err := strconv.Atoi(f)
+			if err != nil || syscall.Kill(pid, syscall.SIGKILL) != nil {
+				t.Fatalf("cannot kill %q: %v", f, err)
+			}
+		}
+	}
+	await(t, c, p.Name, "restarted", func(p *corev1.Pod) bool { return ready(p) && p.Status.ContainerStatuses[0].RestartCount == 1 })
+	if !strings.Contains(events(c), "event Pod/sandboxdies Normal SandboxChanged: Pod sandbox changed, it will be killed and re-created.") {
+		t.Error(events(c))
+	}
 	remove(t, c, p.Name)
 }

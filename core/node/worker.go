@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"binnacle.io/core/node/podspec"
 	"binnacle.io/core/node/podstate"
 	"binnacle.io/core/node/runtime"
 	"binnacle.io/core/telemetry"
@@ -49,7 +52,6 @@ type worker struct {
 	told       map[string]string // event keys already recorded, by subject
 	status     statusWriter
 	renewAt    time.Time // when volumes need new tokens
-	refreshing bool
 	prober     prober
 	span       trace.Span
 	spanCtx    context.Context
@@ -87,7 +89,7 @@ func (a *Agent) newWorker(pod *corev1.Pod, removed bool) *worker {
 		wake: make(chan struct{}, 1), results: make(chan result, resultQueue),
 		busy: map[podstate.Task]*running{}, probes: map[string]podstate.Probes{},
 		images: map[string]runtime.Image{}, told: map[string]string{}, firstSeen: time.Now(),
-		mem: podstate.Memory{Containers: map[string]podstate.ContainerMemory{}, Kills: map[string]podstate.Kill{}},
+		mem: podstate.Memory{Containers: map[string]podstate.ContainerMemory{}, Kills: map[string]podstate.Kill{}, Stopped: map[string]bool{}},
 	}
 }
 
@@ -230,6 +232,11 @@ func (w *worker) begin(pod *corev1.Pod) {
 	}
 	if f := w.a.admit(w, pod); f != nil {
 		w.event(pod, nil, corev1.EventTypeWarning, f.Reason, "%s", f.Message)
+		return
+	}
+	if names := podspec.Unconfined(pod, w.a.spec); len(names) > 0 {
+		w.event(pod, nil, corev1.EventTypeWarning, "SeccompUnavailable",
+			"seccompProfile RuntimeDefault has no effect on containers [%s]: the container runtime of this node is built without seccomp", strings.Join(names, " "))
 	}
 }
 
@@ -254,6 +261,7 @@ func (w *worker) step(ctx context.Context) (next time.Time, done bool) {
 			return time.Now().Add(retryObserve), false
 		}
 		w.boxes, w.containers = boxes, cs
+		w.forgetGone()
 	}
 	w.mu.Lock()
 	if w.retrySetup && !w.mem.Setup.Done {
@@ -270,7 +278,7 @@ func (w *worker) step(ctx context.Context) (next time.Time, done bool) {
 	}
 	ending := plan.Terminal || in.Removed || in.Rejected != nil || in.Pod.DeletionTimestamp != nil
 	if ending {
-		w.cancelPulls()
+		w.cancelPulls(in.Pod)
 	}
 	for _, e := range plan.Events {
 		w.tell(in.Pod, e)
@@ -290,6 +298,24 @@ func (w *worker) step(ctx context.Context) (next time.Time, done bool) {
 		next = earliest(next, w.renewAt)
 	}
 	return next, false
+}
+
+// forgetGone drops what is remembered of containers and sandboxes that are no
+// more.
+func (w *worker) forgetGone() {
+	there := make(map[string]bool, len(w.containers)+len(w.boxes))
+	for i := range w.boxes {
+		there[w.boxes[i].ID] = true
+	}
+	for i := range w.containers {
+		there[w.containers[i].ID] = true
+	}
+	gone := func(id string) bool { return !there[id] }
+	maps.DeleteFunc(w.mem.Stopped, func(id string, _ bool) bool { return gone(id) })
+	maps.DeleteFunc(w.mem.Kills, func(id string, _ podstate.Kill) bool { return gone(id) })
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	maps.DeleteFunc(w.probes, func(id string, _ podstate.Probes) bool { return gone(id) })
 }
 
 func earliest(a, b time.Time) time.Time {
@@ -331,7 +357,7 @@ func (w *worker) start(ctx context.Context, pod *corev1.Pod, act podstate.Action
 		serial = old.serial + 1
 	}
 	if act.Kind == podstate.KillContainer {
-		w.mem.Kills[act.Name] = podstate.Kill{Deadline: act.Deadline}
+		w.mem.Kills[act.Name] = podstate.Kill{Deadline: act.Deadline, Ending: act.Ending}
 	}
 	w.busy[act.Task] = &running{cancel, serial}
 	w.tasks.Go(func() {
@@ -354,13 +380,24 @@ func (w *worker) start(ctx context.Context, pod *corev1.Pod, act podstate.Action
 	})
 }
 
-// cancelPulls gives up what a pod that ends does not need.
-func (w *worker) cancelPulls() {
+// cancelPulls gives up what a pod that ends does not need: pulls, volumes, and
+// the hooks of containers that have started.
+func (w *worker) cancelPulls(pod *corev1.Pod) {
 	for t, b := range w.busy {
-		if t.Kind == podstate.PullImage || t.Kind == podstate.Setup {
+		if t.Kind == podstate.PullImage || t.Kind == podstate.Setup || t.Kind == podstate.StartContainer && w.inHook(pod, t.Name) {
 			b.cancel()
 		}
 	}
+}
+
+// inHook reports whether a container runs, so that of its start only the
+// postStart hook is left.
+func (w *worker) inHook(pod *corev1.Pod, container string) bool {
+	spec := findContainer(pod, container)
+	if spec == nil || spec.Lifecycle == nil || spec.Lifecycle.PostStart == nil {
+		return false
+	}
+	return slices.ContainsFunc(w.containers, func(c runtime.Container) bool { return c.Name == container && c.State == runtime.Running })
 }
 
 // tell records an event once for as long as it stays the same.
@@ -381,7 +418,8 @@ func (w *worker) tell(pod *corev1.Pod, e podstate.Event) {
 func (w *worker) refreshVolumes(ctx context.Context, in *podstate.Input, ending bool) {
 	w.mu.Lock()
 	due := w.refresh || !w.renewAt.IsZero() && !in.Now.Before(w.renewAt)
-	due = due && !ending && in.Memory.Setup.Done && !w.refreshing
+	task := podstate.Task{Kind: podstate.Setup}
+	due = due && !ending && in.Memory.Setup.Done && w.busy[task] == nil
 	if due {
 		w.refresh = false
 	}
@@ -389,23 +427,26 @@ func (w *worker) refreshVolumes(ctx context.Context, in *podstate.Input, ending 
 	if !due {
 		return
 	}
-	w.refreshing = true
 	pod := in.Pod
+	rctx, cancel := context.WithCancel(ctx)
+	// It counts as a setup, so that nothing is torn down meanwhile and a pod
+	// that ends cancels it.
+	w.busy[task] = &running{cancel: cancel}
 	w.tasks.Go(func() {
-		next, err := w.setUpVolumes(ctx, pod)
+		defer cancel()
+		next, err := w.setUpVolumes(rctx, pod)
 		apply := func(w *worker) {
-			w.refreshing = false
 			if err == nil {
 				w.renewAt = next
 			} else {
 				w.renewAt = time.Now().Add(retryRefresh)
 			}
 		}
-		if err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
+		if err != nil && rctx.Err() == nil && !errors.Is(err, context.Canceled) {
 			w.event(pod, nil, corev1.EventTypeWarning, "FailedMount", "%s", err.Error())
 		}
 		select {
-		case w.results <- result{apply: apply, serial: -1}:
+		case w.results <- result{task: task, apply: apply}:
 		case <-ctx.Done():
 		}
 	})

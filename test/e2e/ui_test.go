@@ -61,7 +61,7 @@ func TestUI(t *testing.T) {
 		}
 		return nil
 	})
-	shows("create deployments", true) // its trace
+	shows("POST /apis/apps/v1/namespaces/{ns}/deployments", true) // its trace
 	png, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
 	if err != nil {
 		t.Fatal(err)

@@ -25,6 +25,9 @@ type Config struct {
 	// default 10.96.0.1 and 443.
 	ServiceAddress netip.Addr
 	ServicePort    int
+	// ServiceCIDRs are the ranges Services get their addresses from;
+	// default 10.96.0.0/12.
+	ServiceCIDRs []netip.Prefix
 	// ClientCA and FrontProxyCA are PEM certificates for aggregated API
 	// servers; the latter may be empty.
 	ClientCA, FrontProxyCA []byte
@@ -45,6 +48,9 @@ func (cfg *Config) complete() error {
 	if !cfg.ServiceAddress.IsValid() {
 		cfg.ServiceAddress = netip.AddrFrom4([4]byte{10, 96, 0, 1})
 	}
+	if len(cfg.ServiceCIDRs) == 0 {
+		cfg.ServiceCIDRs = []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 96, 0, 0}), 12)}
+	}
 	if cfg.ServicePort == 0 {
 		cfg.ServicePort = 443
 	}
@@ -63,6 +69,7 @@ func Bootstrap(ctx context.Context, c client.Client, cfg Config) error {
 		{"namespaces", namespaces},
 		{"priority classes", priorityClasses},
 		{"RBAC policy", rbacPolicy},
+		{"ServiceCIDR", serviceCIDR},
 		{"kubernetes Service", kubernetesService},
 		{"extension-apiserver-authentication", extensionAuthentication},
 	} {

@@ -9,8 +9,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"binnacle.io/core/api/apitest"
@@ -37,6 +39,7 @@ func versions(t *testing.T, s *apitest.Server) map[string]string {
 	all := map[string]string{}
 	for _, r := range []client.Resource{
 		{Resource: "namespaces"}, {Resource: "services"}, {Resource: "endpoints"}, {Resource: "configmaps"},
+		{Group: "networking.k8s.io", Resource: "servicecidrs"},
 		{Group: "discovery.k8s.io", Resource: "endpointslices"}, {Group: "scheduling.k8s.io", Resource: "priorityclasses"},
 		{Group: rbacv1.GroupName, Resource: "clusterroles"}, {Group: rbacv1.GroupName, Resource: "clusterrolebindings"},
 		{Group: rbacv1.GroupName, Resource: "roles"}, {Group: rbacv1.GroupName, Resource: "rolebindings"},
@@ -57,6 +60,10 @@ func TestBootstrap(t *testing.T) {
 	ctx, c := t.Context(), s.Client
 	run(t, s, config())
 
+	cidr, err := client.Get[*networkingv1.ServiceCIDR](ctx, c, "", "kubernetes")
+	if err != nil || !slices.Equal(cidr.Spec.CIDRs, []string{"10.96.0.0/12"}) || !apimeta.IsStatusConditionTrue(cidr.Status.Conditions, "Ready") {
+		t.Errorf("the ServiceCIDR is %+v, %v", cidr, err)
+	}
 	for _, name := range []string{"default", "kube-system", "kube-public", "kube-node-lease"} {
 		if _, err := client.Get[*corev1.Namespace](ctx, c, "", name); err != nil {
 			t.Error(err)

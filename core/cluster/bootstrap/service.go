@@ -2,10 +2,13 @@ package bootstrap
 
 import (
 	"context"
+	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
@@ -44,6 +47,28 @@ func kubernetesService(ctx context.Context, c client.Client, cfg Config) error {
 		return err
 	}
 	return kubernetesSlice(ctx, c, cfg)
+}
+
+// serviceCIDR shows the ranges Services get their addresses from under the name
+// that upstream gives to the configured ones. They cannot change in a running
+// cluster, so what is there under that name stays.
+func serviceCIDR(ctx context.Context, c client.Client, cfg Config) error {
+	want := &networkingv1.ServiceCIDR{ObjectMeta: metav1.ObjectMeta{Name: kubernetesName}}
+	for _, p := range cfg.ServiceCIDRs {
+		want.Spec.CIDRs = append(want.Spec.CIDRs, p.Masked().String())
+	}
+	if err := ensure(ctx, c, want, nil); err != nil {
+		return err
+	}
+	_, err := client.Modify(ctx, c, "", kubernetesName, "status", func(have *networkingv1.ServiceCIDR) (bool, error) {
+		return apimeta.SetStatusCondition(&have.Status.Conditions, metav1.Condition{
+			Type: networkingv1.ServiceCIDRConditionReady, Status: metav1.ConditionTrue, Message: "Kubernetes default Service CIDR is ready",
+		}), nil
+	})
+	if err != nil {
+		return fmt.Errorf("cannot mark ServiceCIDR %s ready: %w", kubernetesName, err)
+	}
+	return nil
 }
 
 func kubernetesEndpoints(ctx context.Context, c client.Client, cfg Config) error {

@@ -2,11 +2,14 @@ package controllertest
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/utils/ptr"
 
 	"binnacle.io/core/client"
@@ -30,6 +33,10 @@ func details(o client.Object) (out []string) {
 			add("port %s %s/%d", ptr.Deref(p.Name, ""), ptr.Deref(p.Protocol, ""), ptr.Deref(p.Port, 0))
 		}
 		for _, e := range o.Endpoints {
+			if e.TargetRef == nil { // written by hand
+				add("endpoint %s ready=%v", strings.Join(e.Addresses, ","), ptr.Deref(e.Conditions.Ready, false))
+				continue
+			}
 			add("endpoint %s %s ready=%v serving=%v terminating=%v", e.TargetRef.Name, strings.Join(e.Addresses, ","),
 				ptr.Deref(e.Conditions.Ready, false), ptr.Deref(e.Conditions.Serving, false), ptr.Deref(e.Conditions.Terminating, false))
 		}
@@ -57,6 +64,23 @@ func details(o client.Object) (out []string) {
 	case *corev1.Pod:
 		for _, r := range o.OwnerReferences {
 			add("owner %s/%s", r.Kind, r.Name)
+		}
+	case *corev1.ResourceQuota:
+		for _, name := range slices.Sorted(maps.Keys(o.Status.Hard)) {
+			hard, used := o.Status.Hard[name], "none"
+			if q, ok := o.Status.Used[name]; ok {
+				used = q.String()
+			}
+			add("%s: %s of %s", name, used, hard.String())
+		}
+	case *policyv1.PodDisruptionBudget:
+		st := o.Status
+		add("allowed %d, healthy %d, desired %d, expected %d, observed generation %d", st.DisruptionsAllowed, st.CurrentHealthy, st.DesiredHealthy, st.ExpectedPods, st.ObservedGeneration)
+		for _, name := range slices.Sorted(maps.Keys(st.DisruptedPods)) {
+			add("disrupted %s", name)
+		}
+		for _, c := range st.Conditions {
+			add("%s=%s %s: %s", c.Type, c.Status, c.Reason, c.Message)
 		}
 	case *corev1.ConfigMap:
 		for k := range o.Data {

@@ -62,6 +62,7 @@ func (r *rollout) status() {
 	st.CollisionCount = r.collisions
 	r.available(st)
 	r.progressing(st)
+	r.failing(st)
 	if r.revision != "" && next.Annotations[revisionKey] != r.revision {
 		// The status subresource of Deployments takes annotations along,
 		// for this very purpose.
@@ -78,6 +79,23 @@ func (r *rollout) available(st *appsv1.DeploymentStatus) {
 		return
 	}
 	r.set(st, appsv1.DeploymentAvailable, corev1.ConditionFalse, "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
+}
+
+// failing takes over why a ReplicaSet cannot make or delete its pods; the new
+// one's reason goes first.
+func (r *rollout) failing(st *appsv1.DeploymentStatus) {
+	for _, rs := range append([]*appsv1.ReplicaSet{r.new}, r.old...) {
+		if rs == nil {
+			continue
+		}
+		for _, c := range rs.Status.Conditions {
+			if c.Type == appsv1.ReplicaSetReplicaFailure && c.Status == corev1.ConditionTrue {
+				r.set(st, appsv1.DeploymentReplicaFailure, corev1.ConditionTrue, c.Reason, c.Message)
+				return
+			}
+		}
+	}
+	st.Conditions = slices.DeleteFunc(st.Conditions, func(c appsv1.DeploymentCondition) bool { return c.Type == appsv1.DeploymentReplicaFailure })
 }
 
 // progressing says how far the rollout is. Without a deadline there is no such

@@ -9,3 +9,4 @@ import (
 
 func TestSlices(t *testing.T)    { controllertest.Run(t, "slices", endpointslice.New()) }
 func TestEndpoints(t *testing.T) { controllertest.Run(t, "endpoints", endpointslice.NewEndpoints()) }
+func TestMirroring(t *testing.T) { controllertest.Run(t, "mirror", endpointslice.NewMirroring()) }

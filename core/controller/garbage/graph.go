@@ -127,6 +127,29 @@ func (n *node) blocks(owner types.UID) bool {
 	return i >= 0 && n.owners[i].BlockOwnerDeletion != nil && *n.owners[i].BlockOwnerDeletion
 }
 
+// waitsFor reports whether n is deleted in the foreground and waits, itself or
+// through others that wait, for target. Of a circle one must go first.
+func (n *node) waitsFor(target *node) bool {
+	seen := map[*node]bool{}
+	var from func(*node) bool
+	from = func(at *node) bool {
+		if !at.foreground || seen[at] {
+			return false
+		}
+		if at == target {
+			return true
+		}
+		seen[at] = true
+		for _, d := range at.dependents {
+			if d.blocks(at.uid) && from(d) {
+				return true
+			}
+		}
+		return false
+	}
+	return from(n)
+}
+
 func sameOwners(a, b []metav1.OwnerReference) bool {
 	return slices.EqualFunc(a, b, func(x, y metav1.OwnerReference) bool { return x.UID == y.UID })
 }
@@ -160,7 +183,7 @@ func (g *graph) judge(uid types.UID) (v verdict) {
 	case n.foreground:
 		blocking := false
 		for _, id := range n.dependentIDs() {
-			if d := n.dependents[id]; d.blocks(uid) {
+			if d := n.dependents[id]; d.blocks(uid) && !d.waitsFor(n) {
 				blocking = true
 				if !d.deleting {
 					v.then = append(v.then, id)

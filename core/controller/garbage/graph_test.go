@@ -72,6 +72,11 @@ func TestJudge(t *testing.T) {
 		{"what blocks goes", []client.Object{object("o", foreground), object("a", "", "o")}, nil, nil, "a", "delete Background; "},
 		{"what blocks and has dependents goes in the foreground", []client.Object{object("o", foreground), object("a", "", "o"), object("b", "", "a")}, nil, nil, "a", "delete Foreground; "},
 		{"foreground is over", []client.Object{object("o", foreground), object("a", "", "o")}, []string{"a"}, nil, "o", "release foregroundDeletion; "},
+		{"a circle is broken once all of it waits", []client.Object{object("a", foreground, "c"), object("b", foreground, "a"), object("c", foreground, "b")}, nil, nil, "a", "release foregroundDeletion; "},
+		{"not before", []client.Object{object("a", foreground, "c"), object("b", foreground, "a"), object("c", "", "b")}, nil, nil, "a", ""},
+		{"the rest of the circle goes in the foreground", []client.Object{object("a", foreground, "c"), object("b", foreground, "a"), object("c", "", "b")}, nil, nil, "c", "delete Foreground; "},
+		{"its own owner", []client.Object{object("a", foreground, "a")}, nil, nil, "a", "release foregroundDeletion; "},
+		{"a circle waits for what hangs on it", []client.Object{object("a", foreground, "b"), object("b", foreground, "a"), object("x", "example.com/hold", "a")}, nil, nil, "a", ""},
 		{"orphans first", []client.Object{object("o", orphan), object("a", "", "o")}, nil, nil, "o", "orphan [a]; release orphan; "},
 		{"already going", []client.Object{object("a", "example.com/hold", "o")}, nil, []string{"o"}, "a", ""},
 	} {

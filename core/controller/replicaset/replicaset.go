@@ -2,6 +2,7 @@ package replicaset
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -38,6 +40,26 @@ type set struct {
 
 type counts struct {
 	replicas, labelled, ready, available, terminating int32
+	failure                                           *failure
+}
+
+// failure is why pods could not be made or deleted.
+type failure struct {
+	reason, message string
+	at              metav1.Time
+}
+
+// failureOf tells the failure of an action, or nil when it made or deleted no pod.
+func failureOf(a controller.Action, err error, now time.Time) *failure {
+	reason := map[controller.Op]string{controller.OpCreate: "FailedCreate", controller.OpDelete: "FailedDelete"}[a.Op]
+	if reason == "" {
+		return nil
+	}
+	message := err.Error()
+	if status := apierrors.APIStatus(nil); errors.As(err, &status) {
+		message = status.Status().Message
+	}
+	return &failure{reason, message, metav1.NewTime(now)}
 }
 
 // New returns the controller of ReplicaSets.
@@ -99,6 +121,16 @@ func ofReplicaSet(rs *appsv1.ReplicaSet) set {
 			st.Replicas, st.FullyLabeledReplicas, st.ReadyReplicas, st.AvailableReplicas = c.replicas, c.labelled, c.ready, c.available
 			st.ObservedGeneration = rs.Generation
 			st.TerminatingReplicas = &c.terminating
+			st.Conditions = slices.DeleteFunc(st.Conditions, func(have appsv1.ReplicaSetCondition) bool {
+				return have.Type == appsv1.ReplicaSetReplicaFailure && c.failure == nil
+			})
+			if f := c.failure; f != nil && !slices.ContainsFunc(st.Conditions, func(have appsv1.ReplicaSetCondition) bool {
+				return have.Type == appsv1.ReplicaSetReplicaFailure
+			}) {
+				st.Conditions = append(st.Conditions, appsv1.ReplicaSetCondition{
+					Type: appsv1.ReplicaSetReplicaFailure, Status: corev1.ConditionTrue, LastTransitionTime: f.at, Reason: f.reason, Message: f.message,
+				})
+			}
 			if equality.Semantic.DeepEqual(st, &rs.Status) {
 				return nil
 			}
@@ -124,6 +156,16 @@ func ofReplicationController(rc *corev1.ReplicationController) set {
 			st := &next.Status
 			st.Replicas, st.FullyLabeledReplicas, st.ReadyReplicas, st.AvailableReplicas = c.replicas, c.labelled, c.ready, c.available
 			st.ObservedGeneration = rc.Generation
+			st.Conditions = slices.DeleteFunc(st.Conditions, func(have corev1.ReplicationControllerCondition) bool {
+				return have.Type == corev1.ReplicationControllerReplicaFailure && c.failure == nil
+			})
+			if f := c.failure; f != nil && !slices.ContainsFunc(st.Conditions, func(have corev1.ReplicationControllerCondition) bool {
+				return have.Type == corev1.ReplicationControllerReplicaFailure
+			}) {
+				st.Conditions = append(st.Conditions, corev1.ReplicationControllerCondition{
+					Type: corev1.ReplicationControllerReplicaFailure, Status: corev1.ConditionTrue, LastTransitionTime: f.at, Reason: f.reason, Message: f.message,
+				})
+			}
 			if equality.Semantic.DeepEqual(st, &rc.Status) {
 				return nil
 			}
@@ -186,6 +228,15 @@ func plan(s controller.State, want set) controller.Plan {
 	c.terminating = terminating
 	if next := want.status(c); next != nil {
 		p.Add(controller.Status(next))
+	}
+	p.Failed = func(a controller.Action, err error) []controller.Action {
+		if c.failure = failureOf(a, err, s.Now()); c.failure == nil {
+			return nil
+		}
+		if next := want.status(c); next != nil {
+			return []controller.Action{controller.Status(next)}
+		}
+		return nil
 	}
 	return p
 }

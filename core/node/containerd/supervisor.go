@@ -131,16 +131,9 @@ type process struct {
 // adopt finds a containerd left by a former agent. One that runs with another
 // configuration or binary than ours is stopped; its pods go on.
 func (s *Supervisor) adopt(ctx context.Context) (*process, error) {
-	b, err := os.ReadFile(s.cfg.pidFile())
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot read containerd's pid file: %w", err)
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil || !s.isOurs(pid) {
-		return nil, nil
+	pid, err := s.find()
+	if err != nil || pid == 0 {
+		return nil, err
 	}
 	proc, err := watchProcess(pid)
 	if err != nil {
@@ -150,11 +143,35 @@ func (s *Supervisor) adopt(ctx context.Context) (*process, error) {
 	same, err := sameBinary(pid, s.cfg.binary())
 	if err == nil && same && string(running) == s.cfg.render() && s.answers(ctx, 2*time.Second) {
 		s.tel.Log.Info("adopted running containerd", "pid", pid)
+		s.notePid(pid)
 		return proc, nil
 	}
 	s.tel.Log.Info("replacing running containerd: its binary or configuration changed, or it does not answer", "pid", pid)
 	defer proc.release()
 	return nil, s.stop(proc)
+}
+
+// find returns the process ID of a containerd started with our configuration,
+// 0 when none runs. An agent killed right after it started one has written no
+// pid file, so the processes are searched where the file does not lead to one.
+func (s *Supervisor) find() (int, error) {
+	b, err := os.ReadFile(s.cfg.pidFile())
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return 0, fmt.Errorf("cannot read containerd's pid file: %w", err)
+	}
+	if pid, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil && s.isOurs(pid) {
+		return pid, nil
+	}
+	procs, err := os.ReadDir("/proc")
+	if err != nil {
+		return 0, fmt.Errorf("cannot list processes: %w", err)
+	}
+	for _, p := range procs {
+		if pid, err := strconv.Atoi(p.Name()); err == nil && s.isOurs(pid) {
+			return pid, nil
+		}
+	}
+	return 0, nil
 }
 
 // isOurs reports whether pid is a containerd started with our configuration.
@@ -197,15 +214,19 @@ func (s *Supervisor) start() (*process, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("cannot start containerd: %w", err)
 	}
-	if err := os.WriteFile(s.cfg.pidFile(), []byte(strconv.Itoa(cmd.Process.Pid)), 0o600); err != nil {
-		s.tel.Log.Warn("cannot write containerd's pid file", "error", err)
-	}
+	s.notePid(cmd.Process.Pid)
 	proc := &process{pid: cmd.Process.Pid, done: make(chan struct{}), release: func() {}}
 	go func() { // ends with the child; the child is reaped here
 		cmd.Wait()
 		close(proc.done)
 	}()
 	return proc, nil
+}
+
+func (s *Supervisor) notePid(pid int) {
+	if err := os.WriteFile(s.cfg.pidFile(), []byte(strconv.Itoa(pid)), 0o600); err != nil {
+		s.tel.Log.Warn("cannot write containerd's pid file", "error", err)
+	}
 }
 
 // maxLog is the size in bytes above which containerd's log is put aside.
@@ -277,16 +298,9 @@ func (s *Supervisor) stop(proc *process) error {
 // Stop ends a containerd left running under cfg, if there is one.
 func Stop(ctx context.Context, cfg Config, tel *telemetry.Component) error {
 	s := &Supervisor{cfg: cfg, tel: tel}
-	b, err := os.ReadFile(cfg.pidFile())
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("cannot read containerd's pid file: %w", err)
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil || !s.isOurs(pid) {
-		return nil
+	pid, err := s.find()
+	if err != nil || pid == 0 {
+		return err
 	}
 	proc, err := watchProcess(pid)
 	if err != nil {

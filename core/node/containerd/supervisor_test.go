@@ -109,6 +109,10 @@ func TestOutlivesItsAgent(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	// An agent killed before it wrote the file leaves none.
+	if err := os.Remove(cfg.pidFile()); err != nil {
+		t.Fatal(err)
+	}
 	supervise(cfg, func(s *Supervisor) {
 		if got := pid(t, cfg); got != first {
 			t.Errorf("containerd %d replaced %d, which ran well", got, first)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -146,4 +147,40 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("stream %q", l.Stream)
 		}
 	})
+}
+
+// TestRotateAfterInterruption ends a rotation that was cut short: the runtime
+// still writes to the file that was put aside, and half a compressed one is
+// left.
+func TestRotateAfterInterruption(t *testing.T) {
+	p := file(t, line(1, "stdout", "F", "one"))
+	if err := os.Rename(p, p+".20260101-000000"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(p+".20251231-000000.tmp", []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	reopened := 0
+	reopen := func() error {
+		reopened++
+		return os.WriteFile(p, []byte(line(2, "stdout", "F", "two")), 0o600)
+	}
+	r := logs.Rotation{MaxSize: 1, MaxFiles: 5}
+	for i := range 2 {
+		if err := r.Rotate(p, time.Unix(int64(i), 0), reopen); err != nil || reopened != i+1 {
+			t.Errorf("round %d: %v, reopened %d times", i, err, reopened)
+		}
+	}
+	if left, err := filepath.Glob(p + ".*.tmp*"); err != nil || len(left) > 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+func TestRotateWithoutLog(t *testing.T) {
+	err := logs.Rotation{MaxSize: 1, MaxFiles: 2}.Rotate(filepath.Join(t.TempDir(), "0.log"), time.Unix(1, 0), func() error {
+		return errors.New("reopened")
+	})
+	if err != nil {
+		t.Error(err)
+	}
 }

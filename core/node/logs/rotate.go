@@ -23,7 +23,7 @@ type Rotation struct {
 func (r Rotation) Rotate(path string, now time.Time, reopen func() error) error {
 	st, err := os.Stat(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil
+		return resume(path, reopen)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot stat log: %w", err)
@@ -45,6 +45,12 @@ func (r Rotation) Rotate(path string, now time.Time, reopen func() error) error 
 	}
 	for _, f := range old {
 		// The newest stays plain for readers that have it open.
+		if strings.HasSuffix(f, tmpSuffix) { // half a file, of a compression cut short
+			if err := os.Remove(f); err != nil {
+				return fmt.Errorf("cannot remove left-over log: %w", err)
+			}
+			continue
+		}
 		if !strings.HasSuffix(f, ".gz") {
 			if err := compress(f); err != nil {
 				return err
@@ -62,13 +68,28 @@ func (r Rotation) Rotate(path string, now time.Time, reopen func() error) error 
 	return nil
 }
 
+// resume ends a rotation that was cut short after its renaming: the runtime
+// still writes to the file put aside.
+func resume(path string, reopen func() error) error {
+	aside, err := filepath.Glob(path + ".*")
+	if err != nil || len(aside) == 0 {
+		return err // nothing was ever written
+	}
+	if err := reopen(); err != nil {
+		return fmt.Errorf("cannot reopen log %q: %w", path, err)
+	}
+	return nil
+}
+
+const tmpSuffix = ".tmp"
+
 func compress(path string) (err error) {
 	in, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("cannot open rotated log: %w", err)
 	}
 	defer in.Close()
-	tmp := path + ".tmp"
+	tmp := path + tmpSuffix
 	out, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o640)
 	if err != nil {
 		return fmt.Errorf("cannot create compressed log: %w", err)

@@ -2,6 +2,8 @@ package podspec
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"maps"
 	"path/filepath"
 	"strconv"
@@ -23,6 +25,9 @@ type Start struct {
 	Addresses Addresses
 	// Mounts as the volumes gave them.
 	Mounts []*cri.Mount
+	// Target is the ID of the container whose processes an ephemeral one
+	// sees; empty is none.
+	Target string
 	// MessageFile is the host file mounted at the termination message path.
 	MessageFile string
 }
@@ -40,6 +45,13 @@ func Container(ctx context.Context, s Start, n *Node, look Lookup) (*cri.Contain
 	sec, err := security(s.Pod, c, n, s.Image)
 	if err != nil {
 		return nil, err
+	}
+	if sec.NamespaceOptions.Pid == cri.NamespaceMode_CONTAINER && s.Target != "" {
+		sec.NamespaceOptions.Pid, sec.NamespaceOptions.TargetId = cri.NamespaceMode_TARGET, s.Target
+	}
+	given, err := json.Marshal(c.Resources)
+	if err != nil {
+		return nil, fmt.Errorf("cannot encode the resources of container %q: %w", c.Name, err)
 	}
 	res := ContainerResources(c)
 	cfg := &cri.ContainerConfig{
@@ -60,6 +72,7 @@ func Container(ctx context.Context, s Start, n *Node, look Lookup) (*cri.Contain
 		},
 		Annotations: map[string]string{
 			runtime.AnnotationHash:         podstate.Hash(c),
+			runtime.AnnotationResources:    string(given),
 			runtime.AnnotationRestartCount: strconv.Itoa(int(s.Attempt)),
 			runtime.AnnotationMessagePath:  c.TerminationMessagePath,
 			runtime.AnnotationMessagePol:   string(c.TerminationMessagePolicy),

@@ -226,3 +226,77 @@ spec: {containers: [{name: c, resources: {requests: {cpu: 1200m}, limits: {memor
 		}
 	}
 }
+
+func TestSeccomp(t *testing.T) {
+	p := parse(t, `
+metadata: {name: p, namespace: ns}
+spec:
+  securityContext: {seccompProfile: {type: RuntimeDefault}}
+  containers:
+  - {name: c}
+  - {name: own, securityContext: {seccompProfile: {type: Localhost, localhostProfile: a/b.json}}}
+  - {name: free, securityContext: {seccompProfile: {type: Unconfined}}}
+`)
+	n := node()
+	n.SeccompDir = "/profiles"
+	f := func(n *podspec.Node, want ...string) {
+		t.Helper()
+		for i := range p.Spec.Containers {
+			s := start(p)
+			s.Container = &p.Spec.Containers[i]
+			cfg, err := podspec.Container(context.Background(), s, n, none{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			sec := cfg.Linux.SecurityContext.Seccomp
+			if got := strings.TrimSpace(sec.ProfileType.String() + " " + sec.LocalhostRef); got != want[i] {
+				t.Errorf("%s: %s, want %s", s.Container.Name, got, want[i])
+			}
+		}
+	}
+	f(n, "RuntimeDefault", "Localhost /profiles/a/b.json", "Unconfined")
+	if got := podspec.Unconfined(p, n); got != nil {
+		t.Errorf("unconfined: %v", got)
+	}
+	n.Seccomp = false
+	f(n, "Unconfined", "Localhost /profiles/a/b.json", "Unconfined")
+	if got := podspec.Unconfined(p, n); !slices.Equal(got, []string{"c"}) {
+		t.Errorf("unconfined: %v", got)
+	}
+}
+
+func TestEphemeralTarget(t *testing.T) {
+	f := func(spec string, want cri.NamespaceMode) {
+		t.Helper()
+		s := start(parse(t, "spec: {"+spec+"containers: [{name: c}]}"))
+		s.Target = "abc"
+		cfg, err := podspec.Container(context.Background(), s, node(), none{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := cfg.Linux.SecurityContext.NamespaceOptions
+		if o.Pid != want || (o.TargetId == "abc") != (want == cri.NamespaceMode_TARGET) {
+			t.Errorf("%q: %v", spec, o)
+		}
+	}
+	f("", cri.NamespaceMode_TARGET)
+	f("shareProcessNamespace: true, ", cri.NamespaceMode_POD)
+}
+
+func TestSandboxTakesPortsOfWhatRunsOn(t *testing.T) {
+	p := parse(t, `
+spec:
+  initContainers:
+  - {name: once, ports: [{containerPort: 1, hostPort: 1}]}
+  - {name: side, restartPolicy: Always, ports: [{containerPort: 2, hostPort: 2}]}
+  containers: [{name: c, ports: [{containerPort: 3, hostPort: 3}]}]
+`)
+	cfg, err := podspec.Sandbox(p, 0, node())
+	if err != nil || len(cfg.PortMappings) != 2 || cfg.PortMappings[0].HostPort != 2 || cfg.PortMappings[1].HostPort != 3 {
+		t.Errorf("%v, %v", cfg.GetPortMappings(), err)
+	}
+	p.Spec.ResourceClaims = []corev1.PodResourceClaim{{Name: "gpu"}}
+	if _, err := podspec.Sandbox(p, 0, node()); err == nil || err.Error() != "spec.resourceClaims is not supported yet" {
+		t.Errorf("resourceClaims: %v", err)
+	}
+}

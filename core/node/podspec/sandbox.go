@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"binnacle.io/core/node/podstate"
 	"binnacle.io/core/node/runtime"
 )
 
@@ -29,8 +30,10 @@ type Node struct {
 	// MemoryCapacity in bytes scales OOM scores.
 	MemoryCapacity int64
 	// Seccomp says that the runtime can confine by seccomp. Where it cannot,
-	// RuntimeDefault is Unconfined.
+	// RuntimeDefault is Unconfined; Unconfined names who is affected.
 	Seccomp bool
+	// SeccompDir holds the profiles of type Localhost.
+	SeccompDir string
 }
 
 // DNS is a resolver configuration.
@@ -48,6 +51,9 @@ const (
 func Sandbox(pod *corev1.Pod, attempt uint32, n *Node) (*cri.PodSandboxConfig, error) {
 	if pod.Spec.HostUsers != nil && !*pod.Spec.HostUsers {
 		return nil, configError("spec.hostUsers: false is not supported yet")
+	}
+	if len(pod.Spec.ResourceClaims) > 0 {
+		return nil, configError("spec.resourceClaims is not supported yet")
 	}
 	dns, err := resolver(pod, n)
 	if err != nil {
@@ -159,7 +165,7 @@ func namespaces(pod *corev1.Pod) *cri.NamespaceOption {
 
 func portMappings(pod *corev1.Pod) []*cri.PortMapping {
 	var out []*cri.PortMapping
-	each(pod, func(c *corev1.Container) {
+	add := func(c *corev1.Container) {
 		for _, p := range c.Ports {
 			m := &cri.PortMapping{ContainerPort: p.ContainerPort, HostPort: p.HostPort, HostIp: p.HostIP}
 			switch p.Protocol {
@@ -170,7 +176,15 @@ func portMappings(pod *corev1.Pod) []*cri.PortMapping {
 			}
 			out = append(out, m)
 		}
-	})
+	}
+	for i := range pod.Spec.InitContainers { // the others are gone when the pod serves
+		if c := &pod.Spec.InitContainers[i]; podstate.IsSidecar(c) {
+			add(c)
+		}
+	}
+	for i := range pod.Spec.Containers {
+		add(&pod.Spec.Containers[i])
+	}
 	return out
 }
 

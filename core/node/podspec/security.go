@@ -1,6 +1,7 @@
 package podspec
 
 import (
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -33,13 +34,7 @@ func groups(pod *corev1.Pod) []int64 {
 
 // seccomp returns the profile of a container, or of the sandbox for nil.
 func seccomp(pod *corev1.Pod, c *corev1.Container, n *Node) *cri.SecurityProfile {
-	var p *corev1.SeccompProfile
-	if pod.Spec.SecurityContext != nil {
-		p = pod.Spec.SecurityContext.SeccompProfile
-	}
-	if c != nil && c.SecurityContext != nil && c.SecurityContext.SeccompProfile != nil {
-		p = c.SecurityContext.SeccompProfile
-	}
+	p := seccompProfile(pod, c)
 	unconfined := &cri.SecurityProfile{ProfileType: cri.SecurityProfile_Unconfined}
 	if c == nil {
 		// The sandbox's own process needs no more than the default.
@@ -54,7 +49,7 @@ func seccomp(pod *corev1.Pod, c *corev1.Container, n *Node) *cri.SecurityProfile
 	switch p.Type {
 	case corev1.SeccompProfileTypeLocalhost:
 		if p.LocalhostProfile != nil {
-			return &cri.SecurityProfile{ProfileType: cri.SecurityProfile_Localhost, LocalhostRef: *p.LocalhostProfile}
+			return &cri.SecurityProfile{ProfileType: cri.SecurityProfile_Localhost, LocalhostRef: filepath.Join(n.SeccompDir, *p.LocalhostProfile)}
 		}
 	case corev1.SeccompProfileTypeRuntimeDefault:
 		if n.Seccomp {
@@ -66,6 +61,33 @@ func seccomp(pod *corev1.Pod, c *corev1.Container, n *Node) *cri.SecurityProfile
 
 // security returns a container's security context. img says whom the image
 // runs as where the pod does not.
+// seccompProfile returns what the container, else its pod, asks for; nil is
+// nothing.
+func seccompProfile(pod *corev1.Pod, c *corev1.Container) *corev1.SeccompProfile {
+	if c != nil && c.SecurityContext != nil && c.SecurityContext.SeccompProfile != nil {
+		return c.SecurityContext.SeccompProfile
+	}
+	if pod.Spec.SecurityContext != nil {
+		return pod.Spec.SecurityContext.SeccompProfile
+	}
+	return nil
+}
+
+// Unconfined names the containers that ask for the runtime's seccomp profile
+// on a node that cannot apply it.
+func Unconfined(pod *corev1.Pod, n *Node) []string {
+	var names []string
+	if n.Seccomp {
+		return nil
+	}
+	each(pod, func(c *corev1.Container) {
+		if p := seccompProfile(pod, c); p != nil && p.Type == corev1.SeccompProfileTypeRuntimeDefault {
+			names = append(names, c.Name)
+		}
+	})
+	return names
+}
+
 func security(pod *corev1.Pod, c *corev1.Container, n *Node, img runtime.Image) (*cri.LinuxContainerSecurityContext, error) {
 	psc, csc := pod.Spec.SecurityContext, c.SecurityContext
 	if psc == nil {

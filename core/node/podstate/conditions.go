@@ -16,6 +16,12 @@ func (v *view) conditions(st *corev1.PodStatus) {
 	done := st.Phase == corev1.PodSucceeded || st.Phase == corev1.PodFailed
 	set(corev1.PodReadyToStartContainers, v.sandboxReady() && !done, "", "")
 
+	if names := v.resized(); len(names) > 0 && !done {
+		set(corev1.PodResizePending, true, corev1.PodReasonInfeasible, fmt.Sprintf("this node does not resize running containers: [%s]", strings.Join(names, " ")))
+	} else {
+		st.Conditions = slices.DeleteFunc(st.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.PodResizePending })
+	}
+
 	initDone, pending := v.initialized()
 	switch {
 	case st.Phase == corev1.PodSucceeded && (initDone || len(v.Containers) == 0):

@@ -107,6 +107,16 @@ func (v *view) replaceSandbox(p *Plan) bool {
 	if v.Busy[task] {
 		return true
 	}
+	stopped := true
+	for _, s := range v.Sandboxes {
+		if !v.Memory.Stopped[s.ID] {
+			p.add(v.Input, Action{Task: Task{StopSandbox, s.ID}})
+			stopped = false
+		}
+	}
+	if !stopped {
+		return false
+	}
 	if !v.Memory.Sandbox.due(v.Now) {
 		p.wake(v.Memory.Sandbox.RetryAt)
 		return false
@@ -250,7 +260,7 @@ func (v *view) kill(p *Plan, c *runtime.Container, grace time.Duration, reason, 
 	if k, ok := v.Memory.Kills[c.ID]; ok && v.Busy[task] && !deadline.Before(k.Deadline.Add(-time.Second)) {
 		return
 	}
-	p.Actions = append(p.Actions, Action{Task: task, Container: c.Name, Type: c.Type, Deadline: deadline, Reason: reason, Message: message})
+	p.Actions = append(p.Actions, Action{Task: task, Container: c.Name, Ending: v.ending, Type: c.Type, Deadline: deadline, Reason: reason, Message: message})
 }
 
 func lowerFirst(s string) string {

@@ -48,6 +48,9 @@ type Memory struct {
 	Probes map[string]Probes
 	// Kills hold when each container, by ID, will have been killed.
 	Kills map[string]Kill
+	// Stopped holds the sandboxes that were stopped for good, by ID. One that
+	// died by itself still has its address and host ports.
+	Stopped map[string]bool
 	// StartTime is when the node first acted on the pod.
 	StartTime time.Time
 }
@@ -94,6 +97,8 @@ type Probes struct {
 // Kill is a container's end in progress.
 type Kill struct {
 	Deadline time.Time
+	// Ending says that the whole pod ends, not this container alone.
+	Ending bool
 }
 
 // Kind is a kind of action.
@@ -136,8 +141,10 @@ type Action struct {
 	Type    runtime.ContainerType
 	// Deadline is when a killed container is killed for good.
 	Deadline time.Time
-	// Container is the name of the container to kill.
+	// Container is the name of the container to kill, Ending whether the
+	// whole pod ends.
 	Container string
+	Ending    bool
 	// Reason and Message say why, for the Killing event.
 	Reason, Message string
 }

@@ -111,7 +111,7 @@ func newWorld(t *testing.T, pod []byte) *world {
 
 func (w *world) forget() {
 	w.in.Memory = podstate.Memory{StartTime: w.in.Memory.StartTime, Containers: map[string]podstate.ContainerMemory{},
-		Probes: map[string]podstate.Probes{}, Kills: map[string]podstate.Kill{}}
+		Probes: map[string]podstate.Probes{}, Kills: map[string]podstate.Kill{}, Stopped: map[string]bool{}}
 	w.in.Busy = map[podstate.Task]bool{}
 }
 
@@ -210,7 +210,7 @@ func (w *world) step() []string {
 			s += fmt.Sprintf(" attempt %d", a.Attempt)
 		case podstate.KillContainer:
 			s += fmt.Sprintf(" in %v: %s", a.Deadline.Sub(w.in.Now), a.Message)
-			w.in.Memory.Kills[a.Name] = podstate.Kill{Deadline: a.Deadline}
+			w.in.Memory.Kills[a.Name] = podstate.Kill{Deadline: a.Deadline, Ending: a.Ending}
 		}
 		out = append(out, s)
 		w.in.Busy[a.Task] = true
@@ -289,6 +289,7 @@ func (w *world) succeed(a podstate.Action) {
 			}
 		}
 	case podstate.StopSandbox:
+		m.Stopped[a.Name] = true
 		for i := range w.in.Sandboxes {
 			if w.in.Sandboxes[i].ID == a.Name {
 				w.in.Sandboxes[i].Ready = false

@@ -1,6 +1,7 @@
 package podstate
 
 import (
+	"encoding/json"
 	"fmt"
 	"hash/fnv"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"binnacle.io/core/node/runtime"
@@ -143,8 +145,8 @@ func (v *view) container(spec *corev1.Container, was *corev1.ContainerStatus, t 
 			break
 		}
 		cs.State.Running = &corev1.ContainerStateRunning{StartedAt: stamp(c.StartedAt)}
-		cs.AllocatedResources = spec.Resources.Requests
-		cs.Resources = spec.Resources.DeepCopy()
+		cs.Resources = given(c, spec)
+		cs.AllocatedResources = cs.Resources.Requests
 		started = v.started(spec, c)
 		cs.Ready = v.ready(spec, c)
 	case runtime.Exited:
@@ -169,6 +171,30 @@ func (v *view) container(spec *corev1.Container, was *corev1.ContainerStatus, t 
 		cs.State.Waiting = &corev1.ContainerStateWaiting{Reason: "ContainerStatusUnknown"}
 	}
 	return cs
+}
+
+// given returns the resources a container runs with, which a resize of the
+// spec does not change.
+func given(c *runtime.Container, spec *corev1.Container) *corev1.ResourceRequirements {
+	var r corev1.ResourceRequirements
+	if text := c.Annotations[runtime.AnnotationResources]; text != "" && json.Unmarshal([]byte(text), &r) == nil {
+		return &r
+	}
+	return spec.Resources.DeepCopy()
+}
+
+// resized names the running containers whose resources the spec has changed.
+func (v *view) resized() []string {
+	var names []string
+	for _, list := range [][]corev1.Container{v.Pod.Spec.InitContainers, v.Pod.Spec.Containers} {
+		for i := range list {
+			c := v.live(list[i].Name)
+			if c != nil && c.State == runtime.Running && !apiequality.Semantic.DeepEqual(*given(c, &list[i]), list[i].Resources) {
+				names = append(names, list[i].Name)
+			}
+		}
+	}
+	return names
 }
 
 // restarts reports whether an exited container will be followed by another.

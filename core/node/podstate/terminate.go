@@ -14,6 +14,7 @@ const leastGrace = 2 * time.Second
 // terminate takes the pod down: main containers, then sidecars last first,
 // then the sandbox, the volumes, the object, and what is left on the node.
 func (v *view) terminate(p *Plan, f *Failure) {
+	v.ending = true
 	if v.killAll(p, f) || v.starting() {
 		return
 	}
@@ -62,10 +63,11 @@ func (v *view) killAll(p *Plan, f *Failure) bool {
 			others = true
 		}
 	}
-	// Sidecars share what the others left of the grace period.
+	// Sidecars share what the others left of the grace period. A kill of
+	// before, such as a liveness probe's, says nothing about it.
 	var end time.Time
-	for _, k := range v.Memory.Kills {
-		if k.Deadline.After(end) {
+	for id, k := range v.Memory.Kills {
+		if (k.Ending || v.Busy[Task{KillContainer, id}]) && k.Deadline.After(end) {
 			end = k.Deadline
 		}
 	}

@@ -15,6 +15,8 @@ type view struct {
 	current *runtime.Sandbox
 	// byName holds each container's instances, newest first.
 	byName map[string][]*runtime.Container
+	// ending is set once the pod is being taken down.
+	ending bool
 }
 
 func look(in *Input) *view {

@@ -20,6 +20,9 @@ const (
 	AnnotationMessagePath  = "io.kubernetes.container.terminationMessagePath"
 	AnnotationMessagePol   = "io.kubernetes.container.terminationMessagePolicy"
 	AnnotationGrace        = "io.kubernetes.pod.terminationGracePeriod"
+	// AnnotationResources holds the resources the container was created with,
+	// as JSON.
+	AnnotationResources = "binnacle.io/resources"
 	// AnnotationMessageFile is the host path of the file mounted at the
 	// container's termination message path.
 	AnnotationMessageFile = "binnacle.io/termination-message-file"

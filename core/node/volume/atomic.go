@@ -28,7 +28,7 @@ func writeAtomically(dir string, files map[string]file, group *int64) error {
 		return fmt.Errorf("cannot read volume: %w", err)
 	}
 	if old != "" && unchanged(filepath.Join(dir, old), files) {
-		return nil
+		return linkTop(dir, files) // an earlier call may have been cut short before it
 	}
 	fresh, err := os.MkdirTemp(dir, time.Now().UTC().Format("..2006_01_02_15_04_05."))
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"binnacle.io/core/node/podspec"
@@ -152,11 +153,10 @@ func makeTarget(target string, dir bool) error {
 // MessageFile creates the file to be mounted at a container's termination
 // message path and returns its place.
 func (m *Manager) MessageFile(pod *corev1.Pod, container string, attempt uint32) (string, error) {
-	dir := filepath.Join(m.PodDir(pod.UID), "containers", container)
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	p := m.messageFile(pod.UID, container, attempt)
+	if err := os.MkdirAll(filepath.Dir(p), 0o750); err != nil {
 		return "", fmt.Errorf("cannot create termination message directory: %w", err)
 	}
-	p := filepath.Join(dir, strconv.Itoa(int(attempt)))
 	f, err := os.OpenFile(p, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o666)
 	if err != nil {
 		return "", fmt.Errorf("cannot create termination message file: %w", err)
@@ -166,4 +166,16 @@ func (m *Manager) MessageFile(pod *corev1.Pod, container string, attempt uint32)
 		return "", fmt.Errorf("cannot open termination message file to all: %w", err)
 	}
 	return p, nil
+}
+
+func (m *Manager) messageFile(uid types.UID, container string, attempt uint32) string {
+	return filepath.Join(m.PodDir(uid), "containers", container, strconv.Itoa(int(attempt)))
+}
+
+// RemoveMessage deletes the termination message of a container that is gone.
+func (m *Manager) RemoveMessage(uid types.UID, container string, attempt uint32) error {
+	if err := os.Remove(m.messageFile(uid, container, attempt)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("cannot remove termination message: %w", err)
+	}
+	return nil
 }

@@ -171,11 +171,25 @@ func (m *Manager) emptyDir(pod *corev1.Pod, v *corev1.Volume) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("cannot create volume directory: %w", err)
 	}
+	if v.EmptyDir.Medium == corev1.StorageMediumDefault {
+		// Under another name until it is as it must be: what has the name is
+		// never touched again.
+		fresh := filepath.Join(filepath.Dir(path), ".."+v.Name)
+		if err := os.Mkdir(fresh, 0o777); err != nil && !os.IsExist(err) {
+			return fmt.Errorf("cannot create volume directory: %w", err)
+		}
+		if err := openToAll(fresh, fsGroup(pod)); err != nil {
+			return err
+		}
+		if err := os.Rename(fresh, path); err != nil {
+			return fmt.Errorf("cannot create volume directory: %w", err)
+		}
+		return nil
+	}
 	if err := os.Mkdir(path, 0o777); err != nil && !os.IsExist(err) {
 		return fmt.Errorf("cannot create volume directory: %w", err)
 	}
 	switch v.EmptyDir.Medium {
-	case corev1.StorageMediumDefault:
 	case corev1.StorageMediumMemory:
 		if mounted, err := isMountPoint(path); mounted || err != nil {
 			return err
@@ -190,11 +204,16 @@ func (m *Manager) emptyDir(pod *corev1.Pod, v *corev1.Volume) error {
 	default:
 		return fmt.Errorf("emptyDir medium %q: %w", v.EmptyDir.Medium, ErrUnsupported)
 	}
-	if err := os.Chmod(path, 0o777); err != nil { // whatever the umask is
+	return openToAll(path, fsGroup(pod))
+}
+
+// openToAll lets every user write into an empty volume, whatever the umask.
+func openToAll(path string, group *int64) error {
+	if err := os.Chmod(path, 0o777); err != nil {
 		return fmt.Errorf("cannot open the volume to all users: %w", err)
 	}
-	if g := fsGroup(pod); g != nil {
-		return own(path, *g, false)
+	if group != nil {
+		return own(path, *group, false)
 	}
 	return nil
 }

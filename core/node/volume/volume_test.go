@@ -167,3 +167,52 @@ func TestSubPathStaysInside(t *testing.T) {
 		t.Errorf("%q, %v", b, err)
 	}
 }
+
+// TestWriteAtomicallyAfterInterruption finds a volume whose new version was
+// switched to but not yet linked.
+func TestWriteAtomicallyAfterInterruption(t *testing.T) {
+	dir := t.TempDir()
+	if err := writeAtomically(dir, files("a", "1", "b", "2"), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, "b")); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeAtomically(dir, files("a", "1", "b", "2"), nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := tree(t, dir); got != "a=1 b=2" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// TestEmptyDir makes a volume every user may write to, also after an earlier
+// call was cut short, and never touches a finished one.
+func TestEmptyDir(t *testing.T) {
+	m := New(t.TempDir(), nil)
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "u"}}
+	v := &corev1.Volume{Name: "data", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}
+	path := m.Path(pod, v).Path
+	if err := os.MkdirAll(filepath.Join(filepath.Dir(path), "..data"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	check := func(want os.FileMode) {
+		t.Helper()
+		if err := m.emptyDir(pod, v); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(path)
+		if err != nil || info.Mode().Perm() != want {
+			t.Errorf("%v, %v; want %v", info, err, want)
+		}
+	}
+	check(0o777)
+	if err := os.Chmod(path, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	check(0o750)
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil || len(entries) != 1 {
+		t.Errorf("left over: %v, %v", entries, err)
+	}
+}
