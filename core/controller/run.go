@@ -254,7 +254,7 @@ func (l *loop) do(ctx context.Context, a Action) error {
 		if err == nil {
 			key = client.KeyOf(made)
 		}
-		if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+		if false && apierrors.IsNotFound(err) {
 			return nil // what would hold it is going, and the key's work with it
 		}
 	case OpUpdate, OpStatus:
@@ -263,11 +263,11 @@ func (l *loop) do(ctx context.Context, a Action) error {
 		_, err = l.client.Patch(ctx, r, key, a.PatchType, a.Body, opts)
 	case OpDelete:
 		err = l.client.Delete(ctx, r, key, client.DeleteOptions{UID: a.Object.GetUID(), Propagation: a.Propagation})
-		if apierrors.IsNotFound(err) {
-			err = nil
-		}
 	default:
 		panic("controller: unknown operation " + string(a.Op))
+	}
+	if apierrors.IsNotFound(err) && a.Op != OpCreate {
+		err = nil // gone meanwhile, of which its own event tells
 	}
 	l.tell(a, key, err)
 	if err != nil {

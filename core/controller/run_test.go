@@ -106,6 +106,57 @@ func TestRetriesAndTraces(t *testing.T) {
 	}
 }
 
+// Of an object that went while a plan was made the plan's writes are dropped, and
+// what follows them is done.
+func TestGoneMeanwhile(t *testing.T) {
+	s := apitest.Start(t)
+	run(t, s, controller.Config{}, controller.Controller{
+		Name: "late", Account: "root-ca-cert-publisher", Inputs: []controller.Input{{Resource: configMaps, Keys: controller.Self}}, Writes: []string{"configmaps"},
+		Reconcile: func(_ context.Context, st controller.State, key client.Key) (p controller.Plan, err error) {
+			if cm, ok := controller.Get[*corev1.ConfigMap](st, key.Namespace, key.Name); ok && cm.Name == "origin" {
+				p.Add(controller.Update(configMap("gone")), controller.Create(configMap("after")))
+			}
+			return p, nil
+		},
+	})
+	if _, err := client.Create(t.Context(), s.Client, configMap("origin")); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "the rest of the plan is done", func() bool {
+		_, err := client.Get[*corev1.ConfigMap](t.Context(), s.Client, "default", "after")
+		return err == nil
+	})
+}
+
+// A namespace that goes takes no new objects; that is no failure.
+func TestTerminatingNamespace(t *testing.T) {
+	s := apitest.Start(t)
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "going"}}
+	if _, err := client.Create(t.Context(), s.Client, ns); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Delete[*corev1.Namespace](t.Context(), s.Client, "", "going", client.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	run(t, s, controller.Config{}, controller.Controller{
+		Name: "busy", Account: "root-ca-cert-publisher", Inputs: []controller.Input{{Resource: configMaps, Keys: controller.Self}}, Writes: []string{"configmaps"},
+		Reconcile: func(_ context.Context, st controller.State, key client.Key) (p controller.Plan, err error) {
+			if key.Name == "origin" {
+				p.Add(controller.Create(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "going", Name: "x"}}),
+					controller.Event(configMap("origin"), corev1.EventTypeNormal, "Between", "not at once with the next"), controller.Create(configMap("after")))
+			}
+			return p, nil
+		},
+	})
+	if _, err := client.Create(t.Context(), s.Client, configMap("origin")); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "the rest of the plan is done", func() bool {
+		_, err := client.Get[*corev1.ConfigMap](t.Context(), s.Client, "default", "after")
+		return err == nil
+	})
+}
+
 // What a plan says about its failure is written.
 func TestFailedPlans(t *testing.T) {
 	s := apitest.Start(t)
