@@ -254,7 +254,7 @@ func (l *loop) do(ctx context.Context, a Action) error {
 		if err == nil {
 			key = client.KeyOf(made)
 		}
-		if false && apierrors.IsNotFound(err) {
+		if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
 			return nil // what would hold it is going, and the key's work with it
 		}
 	case OpUpdate, OpStatus:
