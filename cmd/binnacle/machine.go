@@ -122,6 +122,7 @@ func (m *machine) startControlPlane(ctx context.Context) (err error) {
 	for _, k := range append(metrics.Kinds(), extend.CustomResourceDefinitions()) {
 		m.kinds.Add(k)
 	}
+	warnStoredOnly(m.kinds)
 	if m.store, err = store.Open(ctx, store.Config{Dir: m.cfg.path("etcd"), Endpoints: m.cfg.EtcdEndpoints}, m.kinds, m.hub.Component("etcd", "etcd")); err != nil {
 		return err
 	}
