@@ -58,6 +58,9 @@ type Config struct {
 	} `json:"alerting,omitempty"`
 	// LogLevel is debug, info, warn or error.
 	LogLevel string `json:"logLevel,omitempty"`
+
+	// agent: this machine is a node as well.
+	agent bool
 }
 
 // Ports of this machine. The observability, OTLP and component ports are on

@@ -1,7 +1,8 @@
 // Command binnacle is the whole cluster in one program.
 //
-//	binnacle up [flags]     control plane, node and monitoring, in the foreground
-//	binnacle down [flags]   stop what up left running: pods, containerd, network
+//	binnacle up [flags]       control plane, node and monitoring, in the foreground
+//	binnacle server [flags]   the same; --agent=false leaves the node out
+//	binnacle down [flags]     stop what up left running: pods, containerd, network
 //	binnacle version
 //
 // The file named by --config (YAML, see config.go) says what flags do not.
@@ -34,7 +35,7 @@ func main() {
 }
 
 // later are commands of the design that are not there yet.
-const later = "server agent token cert etcd diagnose"
+const later = "agent token cert etcd diagnose"
 
 func run(ctx context.Context, args []string) error {
 	command := ""
@@ -46,8 +47,12 @@ func run(ctx context.Context, args []string) error {
 	dataDir := flags.String("data-dir", "", "where everything is kept (default /var/lib/binnacle)")
 	imageDir := flags.String("images", "", "folder of image archives to import (default: images beside this program)")
 	quiet := flags.Bool("quiet", false, "print nothing but errors")
+	agent := true
+	if command == "server" {
+		flags.BoolVar(&agent, "agent", true, "run a node on this machine as well")
+	}
 	switch command {
-	case "up", "down":
+	case "up", "server", "down":
 		if err := flags.Parse(args); err != nil {
 			return err
 		}
@@ -64,6 +69,7 @@ func run(ctx context.Context, args []string) error {
 		if *imageDir != "" {
 			cfg.ImageDirs = []string{*imageDir}
 		}
+		cfg.agent = agent
 		if err := cfg.complete(); err != nil {
 			return err
 		}
@@ -75,13 +81,13 @@ func run(ctx context.Context, args []string) error {
 		fmt.Println(fullVersion())
 		return nil
 	case "", "help", "-h", "--help":
-		fmt.Println("usage: binnacle up|down|version [flags]; binnacle up --help lists the flags")
+		fmt.Println("usage: binnacle up|server|down|version [flags]; binnacle up --help lists the flags")
 		return nil
 	}
 	if strings.Contains(" "+later+" ", " "+command+" ") {
 		return fmt.Errorf("%q is not there yet: docs/status.md lists what is", command)
 	}
-	return fmt.Errorf("unknown command %q: want up, down or version", command)
+	return fmt.Errorf("unknown command %q: want up, server, down or version", command)
 }
 
 func fullVersion() string {

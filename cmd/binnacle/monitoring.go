@@ -174,34 +174,41 @@ func (m *machine) startUI(ctx context.Context) error {
 	mux.HandleFunc("/metrics/{job}", func(w http.ResponseWriter, r *http.Request) { m.scrapes(r.PathValue("job")).ServeHTTP(w, r) })
 	mux.Handle("/kube-state/metrics", m.metrics.KubeStateHandler())
 	mux.Handle("/node-exporter/metrics", m.nodeExporter.Handler())
-	mux.Handle("/proxy/plan", m.proxy.Plan())
 	mux.Handle("/", dashboards.Handler(dashboards.Deps{
 		Client: m.client, Metrics: m.metrics, Traces: m.tracing, Rules: m.alerting, Alertmanager: m.alerting.Handler(),
 		Decisions: m.autoscale, Telemetry: ui,
 	}))
 
-	proxy := http.NewServeMux()
-	proxy.Handle("/metrics", m.scrapes("kube-proxy"))
-	health := http.NewServeMux()
-	health.Handle("/healthz", m.proxy.Healthz())
-	health.Handle("/livez", m.proxy.Healthz())
-	for _, s := range []struct {
-		name, host string
-		port       int
-		handler    http.Handler
-		tls        bool
-	}{
+	fronts := []front{
 		{"UI", "127.0.0.1", m.cfg.Ports.Observability, mux, false},
 		{"controllers' metrics", "127.0.0.1", m.cfg.Ports.Controllers, m.guarded("kube-controller-manager"), true},
 		{"scheduler's metrics", "127.0.0.1", m.cfg.Ports.Scheduler, m.guarded("kube-scheduler"), true},
-		{"proxy's metrics", "127.0.0.1", m.cfg.Ports.ProxyMetrics, proxy, false},
-		{"proxy's health", "", m.cfg.Ports.ProxyHealth, health, false},
-	} {
-		if err := m.listen(ctx, s.name, net.JoinHostPort(s.host, fmt.Sprint(s.port)), s.handler, s.tls); err != nil {
+	}
+	if m.proxy != nil {
+		mux.Handle("/proxy/plan", m.proxy.Plan())
+		proxy := http.NewServeMux()
+		proxy.Handle("/metrics", m.scrapes("kube-proxy"))
+		health := http.NewServeMux()
+		health.Handle("/healthz", m.proxy.Healthz())
+		health.Handle("/livez", m.proxy.Healthz())
+		fronts = append(fronts,
+			front{"proxy's metrics", "127.0.0.1", m.cfg.Ports.ProxyMetrics, proxy, false},
+			front{"proxy's health", "", m.cfg.Ports.ProxyHealth, health, false})
+	}
+	for _, f := range fronts {
+		if err := m.listen(ctx, f.name, net.JoinHostPort(f.host, fmt.Sprint(f.port)), f.handler, f.tls); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// front is one listener besides those of the API server and the agent.
+type front struct {
+	name, host string
+	port       int
+	handler    http.Handler
+	tls        bool
 }
 
 // listen serves a handler until stopped.

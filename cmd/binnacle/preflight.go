@@ -68,8 +68,55 @@ func (i *instance) release() {
 	}
 }
 
+// port is one that this process listens on.
+type port struct {
+	number        int
+	address, what string
+	setting       string
+}
+
+// listens are the ports this process will take.
+func (c *Config) listens() []port {
+	ports := []port{
+		{c.Ports.API, "", "the API", "api"},
+		{c.Ports.Observability, "127.0.0.1", "the UI and the Prometheus API", "observability"},
+		{c.Ports.OTLPGRPC, "127.0.0.1", "OTLP over gRPC", "otlpGRPC"},
+		{c.Ports.OTLPHTTP, "127.0.0.1", "OTLP over HTTP", "otlpHTTP"},
+		{c.Ports.Controllers, "127.0.0.1", "the controllers' metrics", "controllers"},
+		{c.Ports.Scheduler, "127.0.0.1", "the scheduler's metrics", "scheduler"},
+	}
+	if !c.agent {
+		return ports
+	}
+	return append(ports,
+		port{c.Ports.Kubelet, "", "the node agent", "kubelet"},
+		port{c.Ports.ProxyMetrics, "127.0.0.1", "the service proxy's metrics", "proxyMetrics"},
+		port{c.Ports.ProxyHealth, "", "the service proxy's health", "proxyHealth"},
+	)
+}
+
 // preflight finds what would fail later, and says in one line what to do.
 func preflight(c *Config) error {
+	if c.agent {
+		if err := preflightNode(c); err != nil {
+			return err
+		}
+	}
+	for _, p := range c.listens() {
+		l, err := net.Listen("tcp", net.JoinHostPort(p.address, fmt.Sprint(p.number)))
+		if err != nil {
+			if errors.Is(err, syscall.EADDRINUSE) {
+				return fmt.Errorf("port %d, for %s, is taken: stop what listens there (ss -ltnp 'sport = :%d'), or set ports.%s", p.number, p.what, p.number, p.setting)
+			}
+			return fmt.Errorf("cannot listen on port %d for %s: %w", p.number, p.what, err)
+		}
+		l.Close()
+	}
+	return nil
+}
+
+// preflightNode checks what running pods here needs.
+func preflightNode(c *Config) error {
 	if os.Geteuid() != 0 {
 		return errors.New("must run as root: pods need namespaces, mounts and cgroups; use sudo")
 	}
@@ -80,34 +127,7 @@ func preflight(c *Config) error {
 			}
 		}
 	}
-	if err := kernel(); err != nil {
-		return err
-	}
-	for _, p := range []struct {
-		port          int
-		address, what string
-		setting       string
-	}{
-		{c.Ports.API, "", "the API", "api"},
-		{c.Ports.Kubelet, "", "the node agent", "kubelet"},
-		{c.Ports.Observability, "127.0.0.1", "the UI and the Prometheus API", "observability"},
-		{c.Ports.OTLPGRPC, "127.0.0.1", "OTLP over gRPC", "otlpGRPC"},
-		{c.Ports.OTLPHTTP, "127.0.0.1", "OTLP over HTTP", "otlpHTTP"},
-		{c.Ports.Controllers, "127.0.0.1", "the controllers' metrics", "controllers"},
-		{c.Ports.Scheduler, "127.0.0.1", "the scheduler's metrics", "scheduler"},
-		{c.Ports.ProxyMetrics, "127.0.0.1", "the service proxy's metrics", "proxyMetrics"},
-		{c.Ports.ProxyHealth, "", "the service proxy's health", "proxyHealth"},
-	} {
-		l, err := net.Listen("tcp", net.JoinHostPort(p.address, fmt.Sprint(p.port)))
-		if err != nil {
-			if errors.Is(err, syscall.EADDRINUSE) {
-				return fmt.Errorf("port %d, for %s, is taken: stop what listens there (ss -ltnp 'sport = :%d'), or set ports.%s", p.port, p.what, p.port, p.setting)
-			}
-			return fmt.Errorf("cannot listen on port %d for %s: %w", p.port, p.what, err)
-		}
-		l.Close()
-	}
-	return nil
+	return kernel()
 }
 
 // kernel checks the features pods and services cannot do without.

@@ -18,7 +18,7 @@ import (
 )
 
 // up starts everything in order, says where it is, waits, and stops it in
-// reverse.
+// reverse. Without an agent there is no node: no network, proxy and DNS either.
 func up(ctx context.Context, cfg *Config, out *progress) (err error) {
 	held, err := claimAll(cfg)
 	if err != nil {
@@ -38,23 +38,25 @@ func up(ctx context.Context, cfg *Config, out *progress) (err error) {
 	defer func() {
 		out.step("stopping")
 		err = errors.Join(err, m.close())
-		if err == nil {
+		switch {
+		case err != nil:
+		case cfg.agent:
 			out.step("stopped; pods go on. binnacle up takes them over again, binnacle down ends them")
+		default:
+			out.step("stopped")
 		}
 	}()
-	for _, phase := range []func(context.Context) error{m.startTracing, m.startControlPlane, m.startNetwork, m.startMonitoring, m.startNode, m.startUI} {
+	phases := []func(context.Context) error{m.startTracing, m.startControlPlane, m.startMonitoring, m.startUI}
+	if cfg.agent {
+		phases = []func(context.Context) error{m.startTracing, m.startControlPlane, m.startNetwork, m.startMonitoring, m.startNode, m.startUI, m.waitReady}
+	}
+	for _, phase := range phases {
 		if err := phase(ctx); err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
 			return err
 		}
-	}
-	if err := m.waitReady(ctx); err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return err
 	}
 	out.step("ready")
 	m.announce()
@@ -71,7 +73,11 @@ func (m *machine) announce() {
 	m.out.line("  log           %s", m.cfg.path("log", "binnacle.log"))
 	m.out.line("")
 	m.out.line("  export KUBECONFIG=%s; %s get nodes", m.cfg.Kubeconfig, filepath.Join(m.cfg.BinDir, "kubectl"))
-	m.out.line("  Ctrl-C stops it; pods go on")
+	if m.cfg.agent {
+		m.out.line("  Ctrl-C stops it; pods go on")
+	} else {
+		m.out.line("  Ctrl-C stops it")
+	}
 	m.out.line("")
 }
 
