@@ -15,7 +15,7 @@ STATIC := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w"
 KUBE := v1.37.2
 KUBECTL_VERSION := $(foreach p,k8s.io/client-go/pkg/version k8s.io/component-base/version,-X $(p).gitVersion=$(KUBE) -X $(p).gitMajor=1 -X $(p).gitMinor=37)
 
-.PHONY: all build up down test test-unit vet race ui images demo deps clean
+.PHONY: all build clients up down test test-unit vet race ui images demo deps clean
 
 all: build
 
@@ -38,6 +38,20 @@ $(BIN)/containerd-shim-runc-v2: go.mod
 $(BIN)/runc: go.mod | deps
 	$(GO) build -trimpath -tags seccomp -ldflags "-s -w" -o $@ github.com/opencontainers/runc
 
+# Other people's clients that the end-to-end tests use, from a go.mod of their own;
+# Debian 12's kubectl is the one of four years ago.
+clients: $(BIN)/helm $(BIN)/k9s $(BIN)/kubectl-1.20
+$(BIN)/helm: test/e2e/clients/go.mod
+	cd test/e2e/clients && CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o $(abspath $@) helm.sh/helm/v3/cmd/helm
+$(BIN)/k9s: test/e2e/clients/go.mod
+	cd test/e2e/clients && CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o $(abspath $@) github.com/derailed/k9s
+$(BIN)/kubectl-1.20:
+	@mkdir -p $(BIN)/debian
+	cd $(BIN)/debian && { apt-get download -qq -o APT::Sandbox::User=root kubernetes-client || \
+		{ apt-get update -qq && apt-get download -qq -o APT::Sandbox::User=root kubernetes-client; }; }
+	dpkg-deb --fsys-tarfile $(BIN)/debian/kubernetes-client_*.deb | tar -xO ./usr/bin/kubectl >$@
+	chmod +x $@
+
 GUESTBOOK := binnacle.io/guestbook
 images: $(BIN)/images/pause.tar $(BIN)/images/guestbook-frontend-1.tar $(BIN)/images/guestbook-frontend-2.tar $(BIN)/images/guestbook-store.tar
 
@@ -58,7 +72,7 @@ $(BIN)/images/guestbook-store.tar: $(wildcard examples/guestbook/store/*.go) $(B
 # Every test. Packages are tested two at a time: many of them start an etcd or
 # own a network namespace; the end-to-end story runs alone, after them.
 TESTFLAGS ?=
-test: build vet ui-check
+test: build clients vet ui-check
 	$(GO) test $(TESTFLAGS) -p 2 -timeout 20m $$($(GO) list ./... | grep -v /test/e2e)
 	$(MAKE) race
 	$(GO) test $(TESTFLAGS) -count 1 -timeout 20m ./test/e2e

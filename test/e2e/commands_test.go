@@ -90,6 +90,7 @@ var commands = map[string]func(args []string) error{
 		}
 		return nil
 	},
+	"screen": screen,
 	// get URL [HEADER: VALUE] prints the body; it fails on errors of HTTP.
 	"get": func(args []string) error {
 		req, err := http.NewRequest("GET", args[0], nil)
