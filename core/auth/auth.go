@@ -4,6 +4,10 @@ import (
 	"context"
 	"net/http"
 	"slices"
+
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/selection"
 )
 
 // User is who makes a request.
@@ -39,6 +43,18 @@ type Attributes struct {
 	Namespace   string
 	Name        string
 	Path        string // non-resource requests: /healthz, /metrics, …
+	// Fields and Labels are what a list, watch or deletecollection selects by.
+	// An authorizer may allow for the sake of one, never refuse.
+	Fields fields.Requirements
+	Labels labels.Requirements
+}
+
+// Selects reports whether the request is limited to objects whose field has
+// the value.
+func (a Attributes) Selects(field, value string) bool {
+	return slices.ContainsFunc(a.Fields, func(r fields.Requirement) bool {
+		return r.Field == field && r.Value == value && (r.Operator == selection.Equals || r.Operator == selection.DoubleEquals)
+	})
 }
 
 // Decision is an authorizer's answer.

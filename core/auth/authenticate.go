@@ -2,12 +2,10 @@ package auth
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -56,20 +54,14 @@ func Authenticated(u *User) *User {
 	return &with
 }
 
-type certificates struct {
-	roots *x509.CertPool
-	now   func() time.Time
-}
+type certificates struct{ clients *chains }
 
 // NewCertificates returns an Authenticator of TLS client certificates that
 // chain to roots: the common name is the user, the organizations are the
 // groups. The listener must ask for client certificates without verifying them
 // (tls.RequestClientCert). A nil now means time.Now.
 func NewCertificates(roots *x509.CertPool, now func() time.Time) Authenticator {
-	if now == nil {
-		now = time.Now
-	}
-	return certificates{roots, now}
+	return certificates{newChains(roots, now)}
 }
 
 func (c certificates) Authenticate(r *http.Request) (*User, bool, error) {
@@ -77,22 +69,13 @@ func (c certificates) Authenticate(r *http.Request) (*User, bool, error) {
 		return nil, false, nil
 	}
 	cert := r.TLS.PeerCertificates[0]
-	opts := x509.VerifyOptions{
-		Roots:         c.roots,
-		CurrentTime:   c.now(),
-		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-		Intermediates: x509.NewCertPool(),
-	}
-	for _, i := range r.TLS.PeerCertificates[1:] {
-		opts.Intermediates.AddCert(i)
-	}
-	if _, err := cert.Verify(opts); err != nil {
-		return nil, false, fmt.Errorf("cannot verify client certificate of %q (serial %s): %w", cert.Subject.CommonName, cert.SerialNumber, err)
+	sum, err := c.clients.verify(r.TLS.PeerCertificates)
+	if err != nil {
+		return nil, false, err
 	}
 	if cert.Subject.CommonName == "" {
 		return nil, false, nil
 	}
-	sum := sha256.Sum256(cert.Raw)
 	return &User{
 		Name:   cert.Subject.CommonName,
 		Groups: slices.Clone(cert.Subject.Organization),

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
@@ -85,59 +86,100 @@ func TestBearerToken(t *testing.T) {
 	}
 }
 
+// allowing is an authorizer of the questions it is made of, "verb group/resource[/sub] [ns/]name",
+// that remembers what it was asked.
+type allowing struct {
+	yes   []string
+	asked []string
+}
+
+func (z *allowing) Authorize(_ context.Context, a Attributes) (Decision, string, error) {
+	name := a.Name
+	if a.Namespace != "" {
+		name = a.Namespace + "/" + name
+	}
+	q := a.Verb + " " + a.Group + "/" + a.resource() + " " + name
+	z.asked = append(z.asked, q)
+	if slices.Contains(z.yes, q) {
+		return Allow, "", nil
+	}
+	return NoOpinion, "", nil
+}
+
 func TestImpersonation(t *testing.T) {
-	admin := &User{Name: "admin"}
+	legacy := []string{GroupAuthenticated}
+	account := []string{GroupServiceAccounts, GroupServiceAccounts + ":n"}
+	ofNode := &User{Name: "system:serviceaccount:n:agent", Extra: map[string][]string{extraNodeName: {"node1"}}}
+	list := func(mode string) string { return "impersonate-on:" + mode + ":list /pods default/" }
+	header := func(user string, rest ...string) http.Header {
+		h := http.Header{"Impersonate-User": {user}}
+		for i := 0; i < len(rest); i += 2 {
+			h[rest[i]] = append(h[rest[i]], rest[i+1])
+		}
+		return h
+	}
 	for _, tc := range []struct {
-		name   string
-		h      http.Header
-		asked  *User
-		checks []string
-		err    string
+		name string
+		h    http.Header
+		by   *User
+		yes  []string
+		as   *User
+		err  string
 	}{
 		{name: "none"},
-		{name: "user", h: http.Header{"Impersonate-User": {"bob"}},
-			asked: &User{Name: "bob", Groups: []string{GroupAuthenticated}}, checks: []string{"/users bob"}},
-		{name: "groups", h: http.Header{"Impersonate-User": {"bob"}, "Impersonate-Group": {"g", "h"}},
-			asked:  &User{Name: "bob", Groups: []string{"g", "h", GroupAuthenticated}},
-			checks: []string{"/users bob", "/groups g", "/groups h"}},
-		{name: "account", h: http.Header{"Impersonate-User": {"system:serviceaccount:n:sa"}},
-			asked:  &User{Name: "system:serviceaccount:n:sa", Groups: []string{GroupServiceAccounts, GroupServiceAccounts + ":n", GroupAuthenticated}},
-			checks: []string{"/serviceaccounts n/sa"}},
-		{name: "anonymous", h: http.Header{"Impersonate-User": {Anonymous}},
-			asked: &User{Name: Anonymous, Groups: []string{GroupUnauthenticated}}, checks: []string{"/users system:anonymous"}},
-		{name: "extra", h: http.Header{"Impersonate-User": {"bob"}, "Impersonate-Uid": {"7"}, "Impersonate-Extra-Acme.com%2fproject": {"x"}, "Impersonate-Extra-Scopes": {"a", "b"}},
-			asked: &User{Name: "bob", UID: "7", Groups: []string{GroupAuthenticated}, Extra: map[string][]string{"acme.com/project": {"x"}, "scopes": {"a", "b"}}},
-			checks: []string{"/users bob", "authentication.k8s.io/uids 7", "authentication.k8s.io/userextras/acme.com/project x",
-				"authentication.k8s.io/userextras/scopes a", "authentication.k8s.io/userextras/scopes b"}},
-		{name: "group alone", h: http.Header{"Impersonate-Group": {"g"}}, err: "without impersonating a user"},
+		{name: "group alone", h: http.Header{"Impersonate-Group": {"g"}},
+			err: `requested &user.DefaultInfo{Name:"", UID:"", Groups:[]string{"g"}, Extra:map[string][]string(nil)} without impersonating a user name`},
+		{name: "legacy user", h: header("bob"), yes: []string{"impersonate /users bob"}, as: &User{Name: "bob", Groups: legacy}},
+		{name: "legacy groups", h: header("bob", "Impersonate-Group", "g", "Impersonate-Group", "h"),
+			yes: []string{"impersonate /users bob", "impersonate /groups g", "impersonate /groups h"}, as: &User{Name: "bob", Groups: []string{"g", "h", GroupAuthenticated}}},
+		{name: "legacy, one group not", h: header("bob", "Impersonate-Group", "g", "Impersonate-Group", "h"),
+			yes: []string{"impersonate /users bob", "impersonate /groups g"}, err: "cannot impersonate-on:user-info:list"},
+		{name: "legacy account", h: header("system:serviceaccount:n:sa"), yes: []string{"impersonate /serviceaccounts n/sa"},
+			as: &User{Name: "system:serviceaccount:n:sa", Groups: append(slices.Clone(account), GroupAuthenticated)}},
+		{name: "legacy masters", h: header("bob", "Impersonate-Group", GroupMasters), yes: []string{"impersonate /users bob", "impersonate /groups system:masters"},
+			as: &User{Name: "bob", Groups: []string{GroupMasters, GroupAuthenticated}}},
+		{name: "anonymous", h: header(Anonymous), yes: []string{"impersonate /users system:anonymous"}, as: &User{Name: Anonymous, Groups: []string{GroupUnauthenticated}}},
+		{name: "legacy extra", h: header("bob", "Impersonate-Uid", "7", "Impersonate-Extra-Acme.com%2fproject", "x", "Impersonate-Extra-Scopes", "a"),
+			yes: []string{"impersonate /users bob", "impersonate authentication.k8s.io/uids 7", "impersonate authentication.k8s.io/userextras/acme.com/project x",
+				"impersonate authentication.k8s.io/userextras/scopes a"},
+			as: &User{Name: "bob", UID: "7", Groups: legacy, Extra: map[string][]string{"acme.com/project": {"x"}, "scopes": {"a"}}}},
+		{name: "user-info", h: header("bob", "Impersonate-Group", "g"),
+			yes: []string{list("user-info"), "impersonate:user-info authentication.k8s.io/users bob", "impersonate:user-info authentication.k8s.io/groups g"},
+			as:  &User{Name: "bob", Groups: []string{"g", GroupAuthenticated}}},
+		{name: "user-info, not for this verb", h: header("bob"), yes: []string{"impersonate:user-info authentication.k8s.io/users bob"},
+			err: `pods is forbidden: User "admin" cannot impersonate-on:user-info:list resource "pods" in API group "" in the namespace "default"`},
+		{name: "user-info, not this user", h: header("bob"), yes: []string{list("user-info")},
+			err: `users.authentication.k8s.io "bob" is forbidden: User "admin" cannot impersonate:user-info resource "users" in API group "authentication.k8s.io" at the cluster scope`},
+		{name: "user-info never masters", h: header("bob", "Impersonate-Group", GroupMasters),
+			yes: []string{list("user-info"), "impersonate:user-info authentication.k8s.io/users bob", "impersonate:user-info authentication.k8s.io/groups system:masters"},
+			err: "impersonating the system:masters group is not allowed"},
+		{name: "serviceaccount", h: header("system:serviceaccount:n:sa"),
+			yes: []string{list("serviceaccount"), "impersonate:serviceaccount authentication.k8s.io/serviceaccounts n/sa"},
+			as:  &User{Name: "system:serviceaccount:n:sa", Groups: append(slices.Clone(account), GroupAuthenticated)}},
+		{name: "arbitrary node", h: header("system:node:node2"),
+			yes: []string{list("arbitrary-node"), "impersonate:arbitrary-node authentication.k8s.io/nodes node2"},
+			as:  &User{Name: "system:node:node2", Groups: []string{GroupNodes, GroupAuthenticated}}},
+		{name: "associated node", h: header("system:node:node1"), by: ofNode,
+			yes: []string{list("associated-node"), "impersonate:associated-node authentication.k8s.io/nodes *"},
+			as:  &User{Name: "system:node:node1", Groups: []string{GroupNodes, GroupAuthenticated}}},
+		{name: "another's node", h: header("system:node:node2"), by: ofNode,
+			yes: []string{list("associated-node"), "impersonate:associated-node authentication.k8s.io/nodes *"}, err: "cannot impersonate-on:arbitrary-node:list"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			asked, checks, err := Impersonation(tc.h, admin)
+			by := tc.by
+			if by == nil {
+				by = &User{Name: "admin"}
+			}
+			z := &allowing{yes: tc.yes}
+			as, err := Impersonate(t.Context(), z, tc.h, Attributes{User: by, Verb: "list", Version: "v1", Resource: "pods", Namespace: "default"})
 			if tc.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tc.err) {
 					t.Errorf("error %v", err)
 				}
 				return
 			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !reflect.DeepEqual(asked, tc.asked) {
-				t.Errorf("asked for %+v", asked)
-			}
-			var texts []string
-			for _, c := range checks {
-				if c.User != admin || c.Verb != "impersonate" {
-					t.Errorf("check %+v", c)
-				}
-				name := c.Name
-				if c.Namespace != "" {
-					name = c.Namespace + "/" + name
-				}
-				texts = append(texts, c.Group+"/"+c.resource()+" "+name)
-			}
-			if !slices.Equal(texts, tc.checks) {
-				t.Errorf("checks %q", texts)
+			if err != nil || !reflect.DeepEqual(as, tc.as) {
+				t.Errorf("made as %+v, %v; asked %q", as, err, z.asked)
 			}
 		})
 	}

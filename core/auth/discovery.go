@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/go-jose/go-jose/v4"
 )
@@ -22,19 +23,19 @@ func (t *Tokens) Discovery() (http.Handler, error) {
 	if uri == "" {
 		uri = t.cfg.Issuer + JWKSPath
 	}
-	algs := []string{string(t.alg)}
-	for _, a := range t.algs[1:] {
-		if string(a) != algs[0] {
-			algs = append(algs, string(a))
-		}
+	var algs []string
+	for _, a := range t.algs {
+		algs = append(algs, string(a))
 	}
-	config, err := json.Marshal(map[string]any{
-		"issuer":                                t.cfg.Issuer,
-		"jwks_uri":                              uri,
-		"response_types_supported":              []string{"id_token"},
-		"subject_types_supported":               []string{"public"},
-		"id_token_signing_alg_values_supported": algs,
-	})
+	slices.Sort(algs)
+	algs = slices.Compact(algs)
+	config, err := json.Marshal(struct {
+		Issuer    string   `json:"issuer"`
+		JWKSURI   string   `json:"jwks_uri"`
+		Responses []string `json:"response_types_supported"`
+		Subjects  []string `json:"subject_types_supported"`
+		Algs      []string `json:"id_token_signing_alg_values_supported"`
+	}{t.cfg.Issuer, uri, []string{"id_token"}, []string{"public"}, algs})
 	if err != nil {
 		return nil, fmt.Errorf("cannot encode the OpenID configuration: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -75,6 +76,9 @@ func (z *RBAC) mayBind(ctx context.Context, authz Authorizer, u *User, plural, n
 		return nil
 	}
 	rules, err := z.RoleRules(namespace, ref)
+	if apierrors.IsNotFound(err) {
+		return apierrors.NewNotFound(rbacResource(plural), ref.Name) // upstream names the binding's resource
+	}
 	if err != nil {
 		return err
 	}
@@ -101,9 +105,12 @@ func (z *RBAC) has(u *User, namespace string, rules []rbacv1.PolicyRule) error {
 	var text strings.Builder
 	fmt.Fprintf(&text, "user %q (groups=%q) is attempting to grant RBAC permissions not currently held:", u.Name, u.Groups)
 	missing = compact(missing)
+	lines := make([]string, len(missing))
 	for i := range missing {
-		text.WriteString("\n" + ruleText(&missing[i]))
+		lines[i] = "\n" + ruleText(&missing[i])
 	}
+	slices.Sort(lines)
+	text.WriteString(strings.Join(lines, ""))
 	if unresolved != nil {
 		fmt.Fprintf(&text, "; resolution errors: %v", unresolved)
 	}

@@ -101,7 +101,7 @@ func coversAtom(o, atom *rbacv1.PolicyRule) bool {
 		(len(o.ResourceNames) == 0 || len(atom.ResourceNames) > 0 && slices.Contains(o.ResourceNames, atom.ResourceNames[0]))
 }
 
-// compact joins atoms that differ in the verb only, and sorts the verbs.
+// compact joins atoms that differ in the verb only.
 func compact(rules []rbacv1.PolicyRule) []rbacv1.PolicyRule {
 	var out []rbacv1.PolicyRule
 	for _, r := range rules {
@@ -117,9 +117,6 @@ func compact(rules []rbacv1.PolicyRule) []rbacv1.PolicyRule {
 		if !slices.Contains(out[i].Verbs, r.Verbs[0]) {
 			out[i].Verbs = append(out[i].Verbs, r.Verbs[0])
 		}
-	}
-	for _, r := range out {
-		slices.Sort(r.Verbs)
 	}
 	return out
 }

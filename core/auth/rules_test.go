@@ -226,7 +226,7 @@ func TestMayGrant(t *testing.T) {
 		{"bind own", member, bind("reader"), ""},
 		{"bind more", member, bind("secret-reader"), `rolebindings.rbac.authorization.k8s.io "b" is forbidden`},
 		{"bind by verb", gina, bind("secret-reader"), ""},
-		{"bind nothing", member, bind("nothing"), `clusterroles.rbac.authorization.k8s.io "nothing" not found`},
+		{"bind nothing", member, bind("nothing"), `rolebindings.rbac.authorization.k8s.io "nothing" not found`},
 		{"aggregate", member, sum, "must have cluster-admin privileges to use the aggregationRule"},
 		{"aggregate as master", master, sum, ""},
 	} {

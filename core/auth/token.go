@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -35,6 +36,13 @@ type TokenConfig struct {
 	JWKSURI string
 	// MaxLife bounds what clients may ask for; zero means no bound.
 	MaxLife time.Duration
+	// ExactLife turns off that tokens mounted into pods outlive their hour:
+	// old clients read them once and go on for long. Those that do are counted.
+	ExactLife bool
+	// Metrics counts the tokens that are used; nil counts none.
+	Metrics *Metrics
+	// Log is told what could not be recorded; nil drops it.
+	Log *slog.Logger
 	// Now is the clock; default time.Now.
 	Now func() time.Time
 }
@@ -60,6 +68,9 @@ func NewTokens(cfg TokenConfig, key crypto.Signer, old ...crypto.PublicKey) (*To
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	t := &Tokens{cfg: cfg, keys: map[string]crypto.PublicKey{}}
 	for _, pub := range append([]crypto.PublicKey{key.Public()}, old...) {
@@ -134,6 +145,9 @@ type Binding struct {
 	// At most one of Pod, Secret and a bare Node; a pod's token also names
 	// the node the pod is on.
 	Pod, Node, Secret *Ref
+	// WarnAfter, where not zero, is after how long the token should have been
+	// replaced.
+	WarnAfter time.Duration
 }
 
 type privateClaims struct {
@@ -146,6 +160,9 @@ type kubernetesClaims struct {
 	Pod            *Ref   `json:"pod,omitempty"`
 	Secret         *Ref   `json:"secret,omitempty"`
 	Node           *Ref   `json:"node,omitempty"`
+	// WarnAfter is when the token should have been replaced, where that is
+	// before it expires.
+	WarnAfter *jwt.NumericDate `json:"warnafter,omitempty"`
 }
 
 // Sign makes a token that is good for the audiences from now until life has
@@ -168,6 +185,9 @@ func (t *Tokens) Sign(b Binding, audiences []string, life time.Duration) (token 
 	private := privateClaims{kubernetesClaims{
 		Namespace: b.Namespace, ServiceAccount: b.Account, Pod: b.Pod, Secret: b.Secret, Node: b.Node,
 	}}
+	if b.WarnAfter > 0 {
+		private.Kubernetes.WarnAfter = jwt.NewNumericDate(now.Add(b.WarnAfter))
+	}
 	token, err = jwt.Signed(t.signer).Claims(public).Claims(private).Serialize()
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("cannot sign a token for service account %s/%s: %w", b.Namespace, b.Account.Name, err)
@@ -183,27 +203,16 @@ const maxTokenBytes = 64 << 10
 
 // parse checks form, issuer, signature and times.
 func (t *Tokens) parse(token string) (*jwt.Claims, *kubernetesClaims, error) {
-	if len(token) > maxTokenBytes {
-		return nil, nil, errForeign
-	}
-	signed, err := jwt.ParseSigned(token, t.algs)
-	if err != nil || len(signed.Headers) != 1 {
-		return nil, nil, errForeign
-	}
-	var claimed jwt.Claims
-	if err := signed.UnsafeClaimsWithoutVerification(&claimed); err != nil || claimed.Issuer != t.cfg.Issuer {
-		return nil, nil, errForeign
-	}
-	key, ok := t.keys[signed.Headers[0].KeyID]
-	if !ok {
-		return nil, nil, fmt.Errorf("service account token is signed by an unknown key")
+	signed, err := t.signedBy(token, t.cfg.Issuer)
+	if err != nil {
+		return nil, nil, err
 	}
 	var (
 		public  jwt.Claims
 		private privateClaims
 	)
-	if err := signed.Claims(key, &public, &private); err != nil {
-		return nil, nil, fmt.Errorf("cannot verify service account token: %w", err)
+	if err := t.claims(signed, &public, &private); err != nil {
+		return nil, nil, err
 	}
 	if public.Expiry == nil {
 		return nil, nil, fmt.Errorf("service account token does not expire")
@@ -211,8 +220,10 @@ func (t *Tokens) parse(token string) (*jwt.Claims, *kubernetesClaims, error) {
 	switch err := public.ValidateWithLeeway(jwt.Expected{Time: t.cfg.Now()}, jwt.DefaultLeeway); {
 	case errors.Is(err, jwt.ErrExpired):
 		return nil, nil, fmt.Errorf("service account token has expired")
-	case errors.Is(err, jwt.ErrNotValidYet), errors.Is(err, jwt.ErrIssuedInTheFuture):
+	case errors.Is(err, jwt.ErrNotValidYet):
 		return nil, nil, fmt.Errorf("service account token is not valid yet")
+	case errors.Is(err, jwt.ErrIssuedInTheFuture):
+		return nil, nil, fmt.Errorf("service account token is issued in the future")
 	case err != nil:
 		return nil, nil, fmt.Errorf("service account token claims could not be validated: %w", err)
 	}
@@ -221,4 +232,38 @@ func (t *Tokens) parse(token string) (*jwt.Claims, *kubernetesClaims, error) {
 		return nil, nil, fmt.Errorf("service account token names %q as its subject and %s/%s as its account", public.Subject, k.Namespace, k.ServiceAccount.Name)
 	}
 	return &public, k, nil
+}
+
+// signedBy parses a token that says it is of the issuer. Nothing of it is
+// verified yet.
+func (t *Tokens) signedBy(token, issuer string) (*jwt.JSONWebToken, error) {
+	if len(token) > maxTokenBytes {
+		return nil, errForeign
+	}
+	signed, err := jwt.ParseSigned(token, t.algs)
+	if err != nil || len(signed.Headers) != 1 {
+		return nil, errForeign
+	}
+	var claimed jwt.Claims
+	if err := signed.UnsafeClaimsWithoutVerification(&claimed); err != nil || claimed.Issuer != issuer {
+		return nil, errForeign
+	}
+	return signed, nil
+}
+
+// claims verifies the signature, by the key the token names or, if it names
+// none that is known, by any.
+func (t *Tokens) claims(signed *jwt.JSONWebToken, into ...any) error {
+	if key, ok := t.keys[signed.Headers[0].KeyID]; ok {
+		return signed.Claims(key, into...)
+	}
+	var errs []error
+	for _, id := range sortedKeys(t.keys) {
+		err := signed.Claims(t.keys[id], into...)
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return errors.New(oneLine(errs))
 }

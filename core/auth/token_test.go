@@ -171,7 +171,7 @@ func TestDiscovery(t *testing.T) {
 		Algs   []string `json:"id_token_signing_alg_values_supported"`
 	}
 	get(DiscoveryPath, "application/json", &doc)
-	if doc.Issuer != DefaultIssuer || doc.Keys != "https://192.0.2.1:6443/openid/v1/jwks" || strings.Join(doc.Algs, ",") != "RS256,ES256" {
+	if doc.Issuer != DefaultIssuer || doc.Keys != "https://192.0.2.1:6443/openid/v1/jwks" || strings.Join(doc.Algs, ",") != "ES256,RS256" {
 		t.Errorf("document %+v", doc)
 	}
 	var set jose.JSONWebKeySet

@@ -19,6 +19,10 @@ const (
 	minTokenSeconds     = 600
 	maxTokenSeconds     = 1 << 32
 	defaultTokenSeconds = 3600
+	// mountedTokenSeconds marks the tokens that admission mounts into pods;
+	// nobody else asks for this odd number.
+	mountedTokenSeconds = 3607
+	extendedLife        = 365 * 24 * time.Hour
 )
 
 // Request answers a TokenRequest posted to an account's token subresource: it
@@ -31,37 +35,42 @@ func (t *Tokens) Request(ctx context.Context, c client.Client, sa *corev1.Servic
 	if len(req.Spec.Audiences) == 0 {
 		req.Spec.Audiences = t.cfg.Audiences
 	}
-	if max := int64(t.cfg.MaxLife / time.Second); max > 0 && *req.Spec.ExpirationSeconds > max {
-		req.Spec.ExpirationSeconds = &max
-	}
 	b := bindingOf(sa)
 	if ref := req.Spec.BoundObjectRef; ref != nil {
 		if err := bind(ctx, c, sa, ref, &b); err != nil {
 			return err
 		}
 	}
-	token, expires, err := t.Sign(b, req.Spec.Audiences, time.Duration(*req.Spec.ExpirationSeconds)*time.Second)
+	if max := int64(t.cfg.MaxLife / time.Second); max > 0 && *req.Spec.ExpirationSeconds > max {
+		req.Spec.ExpirationSeconds = &max
+	}
+	said := time.Duration(*req.Spec.ExpirationSeconds) * time.Second
+	life := said
+	if !t.cfg.ExactLife && b.Pod != nil && *req.Spec.ExpirationSeconds == mountedTokenSeconds && len(intersection(req.Spec.Audiences, t.cfg.Audiences)) == len(req.Spec.Audiences) {
+		b.WarnAfter, life = said, extendedLife
+	}
+	token, expires, err := t.Sign(b, req.Spec.Audiences, life)
 	if err != nil {
 		return err
 	}
-	req.Status = authenticationv1.TokenRequestStatus{Token: token, ExpirationTimestamp: metav1.NewTime(expires)}
+	req.Status = authenticationv1.TokenRequestStatus{Token: token, ExpirationTimestamp: metav1.NewTime(expires.Add(said - life))}
 	return nil
 }
 
 // completeTokenRequest defaults and validates what the client sent.
 func completeTokenRequest(sa *corev1.ServiceAccount, req *authenticationv1.TokenRequest) error {
-	if req.Name == "" {
-		req.Name = sa.Name
-	}
-	if req.Namespace == "" {
-		req.Namespace = sa.Namespace
-	}
-	if req.Name != sa.Name {
-		return apierrors.NewBadRequest(fmt.Sprintf("service account name (%s) does not match the name in the request's path (%s)", req.Name, sa.Name))
-	}
-	if req.Namespace != sa.Namespace {
+	meta := field.NewPath("metadata")
+	gk := schema.GroupKind{Group: authenticationv1.GroupName, Kind: "TokenRequest"}
+	switch {
+	case req.Name != "" && req.Name != sa.Name:
+		return apierrors.NewInvalid(gk, sa.Name, field.ErrorList{field.Invalid(meta.Child("name"), req.Name, "must match the service account name if specified")})
+	case req.Namespace != "" && req.Namespace != sa.Namespace:
 		return apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
+	case req.UID != "" && req.UID != sa.UID:
+		return apierrors.NewConflict(schema.GroupResource{Group: gk.Group, Resource: gk.Kind}, sa.Name,
+			fmt.Errorf("the UID in the token request (%s) does not match the UID of the service account (%s)", req.UID, sa.UID))
 	}
+	req.Name, req.Namespace, req.UID = sa.Name, sa.Namespace, sa.UID
 	if req.Spec.ExpirationSeconds == nil {
 		s := int64(defaultTokenSeconds)
 		req.Spec.ExpirationSeconds = &s
@@ -74,7 +83,7 @@ func completeTokenRequest(sa *corev1.ServiceAccount, req *authenticationv1.Token
 		errs = append(errs, field.Invalid(path, s, "may not specify a duration larger than 2^32 seconds"))
 	}
 	if len(errs) > 0 {
-		return apierrors.NewInvalid(schema.GroupKind{Group: authenticationv1.GroupName, Kind: "TokenRequest"}, "", errs)
+		return apierrors.NewInvalid(gk, "", errs)
 	}
 	return nil
 }

@@ -34,7 +34,7 @@ func newTokenID() string { return string(uuid.NewUUID()) }
 func (t *Tokens) VerifyToken(ctx context.Context, token string, audiences []string) (*User, []string, bool, error) {
 	public, k, err := t.parse(token)
 	if errors.Is(err, errForeign) {
-		return nil, nil, false, nil
+		return t.verifyLegacy(ctx, token, audiences)
 	}
 	if err != nil {
 		return nil, nil, false, err
@@ -49,6 +49,7 @@ func (t *Tokens) VerifyToken(ctx context.Context, token string, audiences []stri
 	if err := t.alive(ctx, k); err != nil {
 		return nil, nil, false, err
 	}
+	t.age(k)
 	u := &User{
 		Name:   public.Subject,
 		UID:    string(k.ServiceAccount.UID),
@@ -77,44 +78,68 @@ func (t *Tokens) alive(ctx context.Context, k *kubernetesClaims) error {
 	if p == nil {
 		return fmt.Errorf("cannot verify service account token: the API server is still starting")
 	}
-	if err := t.exists(ctx, *p, serviceAccounts, "service account", k.Namespace, k.ServiceAccount); err != nil {
+	// The words of the refusals are upstream's.
+	account, err := lookUp(ctx, *p, "serviceaccounts", k.Namespace, k.ServiceAccount)
+	switch {
+	case err != nil:
 		return err
+	case account.GetUID() != k.ServiceAccount.UID:
+		return fmt.Errorf("service account UID (%s) does not match claim (%s)", account.GetUID(), k.ServiceAccount.UID)
+	case t.gone(account):
+		return fmt.Errorf("service account %s/%s has been deleted", k.Namespace, k.ServiceAccount.Name)
 	}
 	switch {
 	case k.Secret != nil:
-		return t.exists(ctx, *p, secrets, "secret", k.Namespace, *k.Secret)
+		return t.bound(ctx, *p, "secrets", "secret UID (%s) does not match service account secret ref claim (%s)", k.Namespace, *k.Secret)
 	case k.Pod != nil:
-		return t.exists(ctx, *p, pods, "pod", k.Namespace, *k.Pod)
+		return t.bound(ctx, *p, "pods", "pod UID (%s) does not match service account pod ref claim (%s)", k.Namespace, *k.Pod)
 	case k.Node != nil:
-		return t.exists(ctx, *p, nodes, "node", "", *k.Node)
+		return t.bound(ctx, *p, "nodes", "node UID (%s) does not match service account node ref claim (%s)", "", *k.Node)
 	}
 	return nil
 }
 
-var (
-	serviceAccounts = client.Resource{Resource: "serviceaccounts"}
-	secrets         = client.Resource{Resource: "secrets"}
-	pods            = client.Resource{Resource: "pods"}
-	nodes           = client.Resource{Resource: "nodes"}
-)
+// age counts tokens that are used although they should have been replaced.
+func (t *Tokens) age(k *kubernetesClaims) {
+	switch {
+	case t.cfg.Metrics == nil || k.WarnAfter == nil || *k.WarnAfter == 0:
+	case t.cfg.Now().After(k.WarnAfter.Time()):
+		t.cfg.Metrics.staleTokens.Inc()
+	default:
+		t.cfg.Metrics.validTokens.Inc()
+	}
+}
 
-func (t *Tokens) exists(ctx context.Context, c client.Client, r client.Resource, what, namespace string, ref Ref) error {
-	key := client.Key{Namespace: namespace, Name: ref.Name}
+func (t *Tokens) gone(o client.Object) bool {
+	d := o.GetDeletionTimestamp()
+	return d != nil && t.cfg.Now().After(d.Add(deletedLeeway))
+}
+
+// bound checks what a token is bound to. mismatch is a format for two UIDs.
+func (t *Tokens) bound(ctx context.Context, c client.Client, plural, mismatch, namespace string, ref Ref) error {
+	obj, err := lookUp(ctx, c, plural, namespace, ref)
+	switch {
+	case err != nil:
+		return errInvalidated
+	case obj.GetUID() != ref.UID:
+		return fmt.Errorf(mismatch, obj.GetUID(), ref.UID)
+	case t.gone(obj):
+		return errInvalidated
+	}
+	return nil
+}
+
+var errInvalidated = errors.New("service account token has been invalidated")
+
+// lookUp reads an object of the core group. A cache that is behind must not
+// refuse what was made a moment ago.
+func lookUp(ctx context.Context, c client.Client, plural, namespace string, ref Ref) (client.Object, error) {
+	r, key := client.Resource{Resource: plural}, client.Key{Namespace: namespace, Name: ref.Name}
 	obj, err := c.Get(ctx, r, key, client.ReadOptions{FromCache: true})
-	// A cache that is behind must not refuse what was made a moment ago.
 	if apierrors.IsNotFound(err) || err == nil && obj.GetUID() != ref.UID {
 		obj, err = c.Get(ctx, r, key, client.ReadOptions{})
 	}
-	if err != nil {
-		return fmt.Errorf("cannot verify service account token: %w", err)
-	}
-	if obj.GetUID() != ref.UID {
-		return fmt.Errorf("cannot verify service account token: the UID (%s) of %s %s does not match the claim (%s)", obj.GetUID(), what, key, ref.UID)
-	}
-	if d := obj.GetDeletionTimestamp(); d != nil && t.cfg.Now().After(d.Add(deletedLeeway)) {
-		return fmt.Errorf("cannot verify service account token: %s %s has been deleted", what, key)
-	}
-	return nil
+	return obj, err
 }
 
 func intersection(asked, have []string) []string {

@@ -72,6 +72,8 @@ func Bootstrap(ctx context.Context, c client.Client, cfg Config) error {
 		{"ServiceCIDR", serviceCIDR},
 		{"kubernetes Service", kubernetesService},
 		{"extension-apiserver-authentication", extensionAuthentication},
+		{"cluster-info", clusterInfo},
+		{"legacy token tracking", legacyTokenTracking},
 	} {
 		if err := step.do(ctx, c, cfg); err != nil {
 			return fmt.Errorf("cannot bootstrap the cluster's %s: %w", step.what, err)

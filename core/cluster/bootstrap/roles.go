@@ -36,7 +36,7 @@ func userRoles() []*rbacv1.ClusterRole {
 		part("system:aggregated-metrics-reader", []string{"view", "edit", "admin"}, on(metrics, "pods nodes", read)),
 		clusterRole("system:discovery", get(healthPaths+" "+apiPaths)),
 		clusterRole("system:public-info-viewer", get(healthPaths)),
-		clusterRole("system:monitoring", get(metricsPaths+" /livez /readyz /healthz "+healthDeep)),
+		clusterRole("system:monitoring", get(metricsPaths+" /flagz /statusz /livez /readyz /healthz "+healthDeep), on(core, "nodes/metrics", "get")),
 		clusterRole("system:basic-user",
 			on(authz, "selfsubjectaccessreviews selfsubjectrulesreviews", "create"),
 			on(authn, "selfsubjectreviews", "create"),
@@ -51,6 +51,7 @@ func viewRules() []rbacv1.PolicyRule {
 			" persistentvolumeclaims/status pods pods/log pods/status replicationcontrollers replicationcontrollers/scale"+
 			" replicationcontrollers/status resourcequotas resourcequotas/status serviceaccounts services services/status", read),
 		on(discovery, "endpointslices", read),
+		on(events, "events", read),
 		on(apps, "controllerrevisions daemonsets daemonsets/status deployments deployments/scale deployments/status"+
 			" replicasets replicasets/scale replicasets/status statefulsets statefulsets/scale statefulsets/status", read),
 		on(autoscaling, "horizontalpodautoscalers horizontalpodautoscalers/status", read),
@@ -72,6 +73,7 @@ func editRules() []rbacv1.PolicyRule {
 		on(core, "configmaps events persistentvolumeclaims replicationcontrollers replicationcontrollers/scale secrets"+
 			" serviceaccounts services services/proxy", write),
 		on(core, "serviceaccounts/token", "create"),
+		on(events, "events", write),
 		on(apps, "daemonsets deployments deployments/rollback deployments/scale replicasets replicasets/scale statefulsets statefulsets/scale", write),
 		on(autoscaling, "horizontalpodautoscalers", write),
 		on(batch, "cronjobs jobs", write),
@@ -90,7 +92,7 @@ func componentRoles() []*rbacv1.ClusterRole {
 		clusterRole("system:auth-delegator", on(authn, "tokenreviews", "create"), on(authz, "subjectaccessreviews", "create")),
 		clusterRole("system:kubelet-api-admin",
 			on(core, "nodes", "get list watch proxy"),
-			on(core, "nodes/checkpoint nodes/configz nodes/healthz nodes/log nodes/metrics nodes/pods nodes/proxy nodes/stats", any)),
+			on(core, "nodes/configz nodes/healthz nodes/log nodes/metrics nodes/pods nodes/proxy nodes/stats", any)),
 		clusterRole("system:node", auth.NodeRules()...),
 		clusterRole("system:node-bootstrapper", on(certificates, "certificatesigningrequests", "create get list watch")),
 		clusterRole("system:node-problem-detector", append(writeEvents(),
@@ -100,12 +102,14 @@ func componentRoles() []*rbacv1.ClusterRole {
 			on(core, "nodes", read),
 			on(discovery, "endpointslices", "list watch"),
 			on(networking, "servicecidrs", "list watch"))...),
+		clusterRole("system:heapster",
+			on(core, "events namespaces nodes pods", read), on(extensions, "deployments", read)),
 		clusterRole("system:kube-dns",
 			on(core, "endpoints services", "list watch")),
 		clusterRole("system:coredns",
 			on(core, "endpoints services pods namespaces", "list watch"),
 			on(discovery, "endpointslices", "list watch")),
-		clusterRole("system:kube-aggregator", on(core, "services endpoints", read), on(discovery, "endpointslices", read)),
+		clusterRole("system:kube-aggregator", on(core, "services endpoints", read)),
 		clusterRole("system:kube-scheduler", schedulerRules()...),
 		clusterRole("system:volume-scheduler",
 			on(core, "persistentvolumes", "get list patch update watch"),
@@ -115,7 +119,7 @@ func componentRoles() []*rbacv1.ClusterRole {
 			on(core, "persistentvolumes", "create delete get list watch"),
 			on(core, "persistentvolumeclaims", "get list update watch"),
 			on(storage, "storageclasses", read),
-			on(core, "nodes", read))...),
+			on(core, "events", "watch"))...),
 		clusterRole("system:kube-controller-manager", controllerManagerRules()...),
 		clusterRole("system:certificates.k8s.io:certificatesigningrequests:nodeclient",
 			on(certificates, "certificatesigningrequests/nodeclient", "create")),
@@ -132,7 +136,7 @@ func componentRoles() []*rbacv1.ClusterRole {
 
 func schedulerRules() []rbacv1.PolicyRule {
 	return append(writeEvents(),
-		on(coordination, "leases", "create get list watch"),
+		on(coordination, "leases", "create"),
 		named(coordination, "leases", "kube-scheduler", "get list update watch"),
 		on(coordination, "leasecandidates", "create delete deletecollection get list patch update watch"),
 		on(core, "nodes", read),
@@ -146,19 +150,19 @@ func schedulerRules() []rbacv1.PolicyRule {
 		on(core, "persistentvolumeclaims persistentvolumes", read),
 		on(authn, "tokenreviews", "create"),
 		on(authz, "subjectaccessreviews", "create"),
-		on(storage, "csinodes csidrivers csistoragecapacities volumeattachments storageclasses", read),
-		on(scheduling, "priorityclasses", read),
+		on(core, "pods/finalizers", "update"),
+		on(storage, "csinodes csidrivers csistoragecapacities volumeattachments", read),
 		on(dra, "deviceclasses resourceslices", read),
-		on(dra, "resourceclaims", "get list patch update watch"),
-		on(dra, "resourceclaims/status", "patch update"),
+		on(dra, "resourceclaims", "create delete get list patch update watch"),
+		on(dra, "resourceclaims/status", "get list patch update watch"),
+		on(dra, "resourceclaims/binding", "patch update"),
 	)
 }
 
 func controllerManagerRules() []rbacv1.PolicyRule {
 	return append(writeEvents(),
-		on(coordination, "leases", "create get list watch"),
-		named(coordination, "leases", "kube-controller-manager", "get list update watch"),
-		on(coordination, "leasecandidates", "create delete deletecollection get list patch update watch"),
+		on(coordination, "leases", "create"),
+		named(coordination, "leases", "kube-controller-manager", "get update"),
 		on(core, "secrets serviceaccounts", "create"),
 		on(core, "secrets", "delete"),
 		on(core, "configmaps namespaces secrets serviceaccounts", "get"),
@@ -207,7 +211,7 @@ func ClusterRoleBindings() []*rbacv1.ClusterRoleBinding {
 func Roles() []*rbacv1.Role {
 	lock := func(name string) *rbacv1.Role {
 		return role("kube-system", "system::leader-locking-"+name,
-			on(core, "configmaps", "watch"), named(core, "configmaps", name, "get update"))
+			on(coordination, "leases leasecandidates", "create get list update watch"))
 	}
 	return []*rbacv1.Role{
 		role("kube-system", "extension-apiserver-authentication-reader",
@@ -217,6 +221,7 @@ func Roles() []*rbacv1.Role {
 		role("kube-system", "system:controller:cloud-provider", on(core, "configmaps", "create get list watch")),
 		lock("kube-controller-manager"),
 		lock("kube-scheduler"),
+		role("kube-public", "kubeadm:bootstrap-signer-clusterinfo", named(core, "configmaps", "cluster-info", "get")),
 		role("kube-public", "system:controller:bootstrap-signer", append(writeEvents(),
 			on(core, "configmaps", read), named(core, "configmaps", "cluster-info", "update"))...),
 	}
@@ -227,13 +232,14 @@ func RoleBindings() []*rbacv1.RoleBinding {
 	manager, scheduler := user("system:kube-controller-manager"), user("system:kube-scheduler")
 	return []*rbacv1.RoleBinding{
 		roleBinding("kube-system", "system::leader-locking-kube-controller-manager", "system::leader-locking-kube-controller-manager",
-			manager, account("kube-system", "kube-controller-manager")),
+			manager, account("kube-system", "kube-controller-manager"), account("kube-system", "leader-election-controller")),
 		roleBinding("kube-system", "system::leader-locking-kube-scheduler", "system::leader-locking-kube-scheduler",
 			scheduler, account("kube-system", "kube-scheduler")),
 		roleBinding("kube-system", "system::extension-apiserver-authentication-reader", "extension-apiserver-authentication-reader", manager, scheduler),
 		roleBinding("kube-system", "system:controller:bootstrap-signer", "system:controller:bootstrap-signer", account("kube-system", "bootstrap-signer")),
 		roleBinding("kube-system", "system:controller:token-cleaner", "system:controller:token-cleaner", account("kube-system", "token-cleaner")),
 		roleBinding("kube-system", "system:controller:cloud-provider", "system:controller:cloud-provider", account("kube-system", "cloud-provider")),
+		roleBinding("kube-public", "kubeadm:bootstrap-signer-clusterinfo", "kubeadm:bootstrap-signer-clusterinfo", user(auth.Anonymous)),
 		roleBinding("kube-public", "system:controller:bootstrap-signer", "system:controller:bootstrap-signer", account("kube-system", "bootstrap-signer")),
 	}
 }
