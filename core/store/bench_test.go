@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"binnacle.io/core/client"
 	"binnacle.io/core/telemetry"
@@ -83,6 +84,44 @@ func BenchmarkList(b *testing.B) {
 			b.SetBytes(bytes)
 		})
 	}
+}
+
+// BenchmarkSelect finds one pod in a hundred by a label, and prints how much
+// faster that is than looking at the labels of all.
+func BenchmarkSelect(b *testing.B) {
+	s := open(b, Config{Dir: b.TempDir(), NoFsync: true})
+	parallel(b, 64, 10_000, func(i int) error {
+		p := benchPod("ns", fmt.Sprintf("pod-%06d", i), "node")
+		p.Labels["group"] = fmt.Sprint(i % 100)
+		_, err := s.Create(b.Context(), pods, p)
+		return err
+	})
+	snap, err := s.Snapshot(b.Context(), pods, Latest())
+	if err != nil {
+		b.Fatal(err)
+	}
+	f := Filter{Labels: labels.SelectorFromSet(labels.Set{"group": "7"})}
+	var all, marked time.Duration
+	for b.Loop() {
+		start := time.Now()
+		found := 0
+		for e := range snap.All("") {
+			if f.matches(snap.table.kind, e) {
+				found++
+			}
+		}
+		all += time.Since(start)
+		start = time.Now()
+		for range snap.Select(f) {
+			found--
+		}
+		marked += time.Since(start)
+		if found != 0 {
+			b.Fatalf("%d more are found one way", found)
+		}
+	}
+	b.ReportMetric(float64(marked.Nanoseconds())/float64(b.N), "ns/select")
+	b.ReportMetric(float64(all)/float64(marked), "ratio")
 }
 
 func BenchmarkGet(b *testing.B) {

@@ -67,6 +67,9 @@ func decode(k *kind.Kind, value []byte, revision int64) (client.Object, error) {
 	if err != nil {
 		return nil, err
 	}
+	if k.Restore != nil {
+		k.Restore(obj)
+	}
 	obj.GetObjectKind().SetGroupVersionKind(k.Hub)
 	obj.SetResourceVersion(strconv.FormatInt(revision, 10))
 	return obj, nil

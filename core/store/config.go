@@ -15,8 +15,12 @@ type Config struct {
 	Dir string
 	// ListenClient is the URL on which the embedded etcd answers etcd
 	// clients (etcdctl), such as http://127.0.0.1:2379. Empty means none:
-	// the process talks to its etcd without a socket.
+	// the process talks to its etcd without a socket. A unix socket is its
+	// owner's only.
 	ListenClient string
+	// ControlSocket is the path of a unix socket on which the process takes
+	// requests to rotate keys. Empty means none.
+	ControlSocket string
 	// NoFsync leaves writes in the operating system's cache. Acknowledged
 	// writes are then lost when the machine stops. For tests.
 	NoFsync bool
@@ -41,6 +45,7 @@ type Config struct {
 	TTL map[client.Resource]time.Duration
 
 	// RingEvents bounds the events remembered per kind. Zero means 32768.
+	// They are fewer where they hold more than 32 MiB of stored values.
 	RingEvents int
 	// RingAge is how long events are remembered where RingEvents allows,
 	// and how long kept snapshots live. Zero means 75 seconds, as upstream.
@@ -58,9 +63,14 @@ const (
 	defaultRingAge   = 75 * time.Second
 	defaultEncoded   = 256 << 20
 	minRing          = 128
+	maxRingBytes     = 32 << 20 // of stored values per kind; in memory they take about four times as much
+	muchForgotten    = 4 << 20
+	raftEntries      = 5000    // writes between etcd's snapshots; all of them are in memory
+	raftCatchUp      = 500     // and so many more for members that lag
 	maxRequestBytes  = 3 << 20 // upstream's limit on request bodies, which etcd must be able to store
 	defragMegabytes  = 64      // free space in the database file that starting etcd gives back
 	dialTimeout      = 20 * time.Second
+	probeTimeout     = 2 * time.Second
 	readyTimeout     = 2 * time.Minute
 	operationTimeout = 30 * time.Second
 )

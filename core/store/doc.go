@@ -22,6 +22,16 @@
 //   - Objects that go in belong to the caller and are not kept, except that
 //     what an Update's change function returns is the store's to modify.
 //   - Every refusal an API client may see is an apierrors.APIStatus.
+//   - What is encrypted at rest is so in upstream's formats, by an
+//     EncryptionConfiguration that is made when there is none. RotateKeys may
+//     be interrupted at any moment.
+//   - An embedded etcd keeps within its quota and its disk: before either is
+//     full, what grows is refused with 507, while reads, watches, leases,
+//     deletions and what is being deleted go on; with room it is taken again.
+//     Where etcd cannot go on all the same, Wait says so, and nothing that
+//     was acknowledged is lost.
+//   - A restored snapshot goes on from a revision nobody has seen, without
+//     history, so that clients list anew; the data before it is kept.
 //
 // It refuses to default, validate, authorize or convert requests, to write
 // more than one key in a transaction, and to open a data directory that

@@ -19,6 +19,7 @@ type Entry struct {
 	Object client.Object
 
 	path  string // below the kind's prefix: "name" or "namespace/name"
+	marks uint64 // of the object's labels, see labelMarks
 	size  int    // of the stored value before encryption, bytes
 	sum   uint64 // hash of the same
 	stale bool   // encrypted otherwise than it would be today
@@ -45,16 +46,22 @@ func (e *Entry) find(key string) ([]byte, bool) {
 	return nil, false
 }
 
+// Cached returns the bytes cached under key, if they are.
+func (e *Entry) Cached(key string) ([]byte, bool) {
+	data, ok := e.find(key)
+	if ok && !e.used.Load() {
+		e.used.Store(true)
+	}
+	return data, ok
+}
+
 // Encoded returns the bytes cached under key, calling make at most once at a
 // time to produce them. key names the encoding and version, such as
 // "application/json;v1"; there should be few. The result is shared and must
 // not be modified. Cached bytes are bounded over all entries together, so make
 // may be called again later.
 func (e *Entry) Encoded(key string, make func() ([]byte, error)) ([]byte, error) {
-	if data, ok := e.find(key); ok {
-		if !e.used.Load() {
-			e.used.Store(true)
-		}
+	if data, ok := e.Cached(key); ok {
 		return data, nil
 	}
 	e.making.Lock()

@@ -7,14 +7,11 @@ import (
 	"sync/atomic"
 	"testing"
 
-	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"binnacle.io/core/client"
 	"binnacle.io/core/kind"
 )
 
@@ -166,96 +163,6 @@ func TestCodec(t *testing.T) {
 	}
 	if _, err := encode(cronTabKind(), &unstructured.Unstructured{Object: map[string]any{"kind": "Other"}}); err == nil {
 		t.Error("an object of another kind was encoded")
-	}
-}
-
-func TestKeyring(t *testing.T) {
-	t.Parallel()
-	secret := func(n int) []byte { return []byte(strings.Repeat("k", n)) }
-	for name, cfg := range map[string]Encryption{
-		"no key":    {Resources: []client.Resource{pods}},
-		"bad size":  {Keys: []EncryptionKey{{"a", secret(5)}}},
-		"colon":     {Keys: []EncryptionKey{{"a:b", secret(16)}}},
-		"no name":   {Keys: []EncryptionKey{{"", secret(16)}}},
-		"same name": {Keys: []EncryptionKey{{"a", secret(16)}, {"a", secret(32)}}},
-	} {
-		if _, err := newKeyring(cfg); err == nil {
-			t.Errorf("%s was accepted", name)
-		}
-	}
-	old := must(newKeyring(Encryption{Resources: []client.Resource{pods}, Keys: []EncryptionKey{{"a", secret(16)}}}))(t)
-	now := must(newKeyring(Encryption{Resources: []client.Resource{pods}, Keys: []EncryptionKey{{"b", secret(32)}, {"a", secret(16)}}}))(t)
-	never := must(newKeyring(Encryption{}))(t)
-	byOld, byNow := old.seal(pods, "key", []byte("plain")), now.seal(pods, "key", []byte("plain"))
-	for name, c := range map[string]struct {
-		ring  *keyring
-		gr    client.Resource
-		key   string
-		value []byte
-		stale bool
-		err   string
-	}{
-		"same key":          {ring: old, gr: pods, key: "key", value: byOld},
-		"older key":         {ring: now, gr: pods, key: "key", value: byOld, stale: true},
-		"newer key":         {ring: now, gr: pods, key: "key", value: byNow},
-		"plain":             {ring: now, gr: pods, key: "key", value: []byte("plain"), stale: true},
-		"plain by intent":   {ring: now, gr: nodes, key: "key", value: []byte("plain")},
-		"no longer wanted":  {ring: now, gr: nodes, key: "key", value: byNow, stale: true},
-		"missing key":       {ring: old, gr: pods, key: "key", value: byNow, err: "\"k8s:enc:aesgcm:v1:b:\""},
-		"no keys":           {ring: never, gr: pods, key: "key", value: byNow, err: "no key"},
-		"moved to another":  {ring: now, gr: pods, key: "other", value: byNow, err: "key \"b\""},
-		"cut":               {ring: now, gr: pods, key: "key", value: byNow[:20], err: "too short"},
-		"another's format":  {ring: now, gr: pods, key: "key", value: []byte("k8s:enc:kms:v2:x:data"), err: "\"k8s:enc:kms:v2:x:\""},
-		"nothing but magic": {ring: now, gr: pods, key: "key", value: []byte("k8s:enc:"), err: "no key"},
-	} {
-		plain, stale, err := c.ring.open(c.gr, c.key, c.value)
-		if c.err != "" {
-			if err == nil || !strings.Contains(err.Error(), c.err) {
-				t.Errorf("%s: %v, want %q", name, err, c.err)
-			}
-			continue
-		}
-		if err != nil || string(plain) != "plain" || stale != c.stale {
-			t.Errorf("%s: %q, stale %v, %v", name, plain, stale, err)
-		}
-	}
-}
-
-func TestEncryptionAtRest(t *testing.T) {
-	t.Parallel()
-	ctx := t.Context()
-	keyA, keyB := EncryptionKey{"a", []byte(strings.Repeat("a", 32))}, EncryptionKey{"b", []byte(strings.Repeat("b", 32))}
-	cfg := Config{Dir: t.TempDir(), NoFsync: true, Encryption: Encryption{Resources: []client.Resource{configMaps}, Keys: []EncryptionKey{keyA}}}
-	holds := func(s *Store, prefix string) {
-		t.Helper()
-		resp := must(s.etcd.Get(ctx, "/registry/configmaps/ns/c"))(t)
-		if v := string(resp.Kvs[0].Value); !strings.HasPrefix(v, prefix) || strings.Contains(v, "classified") {
-			t.Errorf("etcd holds %q, want %s…", v, prefix)
-		}
-	}
-	same := func(cur *Entry) (client.Object, error) { return cur.Object.DeepCopyObject().(client.Object), nil }
-
-	s := open(t, cfg)
-	made := must(s.Create(ctx, configMaps, configMap("ns", "c", "classified")))(t)
-	holds(s, "k8s:enc:aesgcm:v1:a:")
-	if e := must(s.Update(ctx, configMaps, made.Key, Preconditions{}, same))(t); e != made {
-		t.Error("an update without a change was written")
-	}
-	shut(t, s)
-
-	cfg.Encryption.Keys = []EncryptionKey{keyB, keyA}
-	s = open(t, cfg)
-	e := must(s.Update(ctx, configMaps, made.Key, Preconditions{}, same))(t)
-	if e.Revision == made.Revision || e.Object.(*corev1.ConfigMap).Data["v"] != "classified" {
-		t.Errorf("rotation left %+v", e.Object)
-	}
-	holds(s, "k8s:enc:aesgcm:v1:b:")
-	shut(t, s)
-
-	cfg.Encryption.Keys = []EncryptionKey{keyA}
-	s = open(t, cfg)
-	if _, err := s.Get(ctx, configMaps, made.Key, Latest()); !apierrors.IsInternalError(err) || !strings.Contains(err.Error(), "no key") {
-		t.Errorf("read without the key: %v", err)
 	}
 }
 

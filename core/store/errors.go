@@ -21,7 +21,7 @@ import (
 var ErrRevisionOnCreate = errors.New("resourceVersion should not be set on objects to be created")
 
 // ReasonInsufficientStorage is the Status reason when etcd's quota is used up
-// (code 507).
+// or its disk is full (code 507).
 const ReasonInsufficientStorage metav1.StatusReason = "InsufficientStorage"
 
 func notServed(gr client.Resource) error {
@@ -68,22 +68,27 @@ func translate(ctx context.Context, err error, doing string, quota int64) error 
 	}
 	switch {
 	case errors.Is(err, rpctypes.ErrNoSpace):
-		limit := "its quota"
-		if quota > 0 {
-			limit = fmt.Sprintf("its quota of %d bytes", quota)
-		}
-		return &apierrors.StatusError{ErrStatus: metav1.Status{
-			Status:  metav1.StatusFailure,
-			Code:    http.StatusInsufficientStorage,
-			Reason:  ReasonInsufficientStorage,
-			Message: fmt.Sprintf("cannot %s: the etcd database has reached %s; raise the quota, or delete objects and restart", doing, limit),
-		}}
+		return insufficientStorage(fmt.Sprintf("cannot %s: %s", doing, overQuota(quota)))
 	case errors.Is(err, rpctypes.ErrRequestTooLarge):
 		return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("cannot %s: etcd: request is too large", doing))
 	case errors.Is(err, context.DeadlineExceeded), unavailable(err):
 		return apierrors.NewServiceUnavailable(fmt.Sprintf("cannot %s: etcd does not answer: %v", doing, err))
 	}
 	return apierrors.NewInternalError(fmt.Errorf("cannot %s: %w", doing, err))
+}
+
+func insufficientStorage(message string) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusInsufficientStorage, Reason: ReasonInsufficientStorage, Message: message,
+	}}
+}
+
+// overQuota says so; a quota of 0 is someone else's.
+func overQuota(quota int64) string {
+	if quota == 0 {
+		return "the etcd database has reached its quota (mvcc: database space exceeded); delete objects, compact and defragment it, or raise the quota"
+	}
+	return fmt.Sprintf("the etcd database has reached its quota of %d bytes; delete objects, or raise the quota", quota)
 }
 
 func unavailable(err error) bool {

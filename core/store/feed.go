@@ -7,6 +7,7 @@ import (
 	"hash/maphash"
 	"math/rand/v2"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -22,6 +23,28 @@ import (
 type addRequest struct {
 	table *table
 	done  chan error
+}
+
+// age makes idle tables forget, until ctx ends. What much is forgotten after a
+// burst is given back to the system at once: at rest the next collection may
+// be minutes away.
+func (s *Store) age(ctx context.Context) {
+	ticker := time.NewTicker(max(s.cfg.RingAge/4, time.Second))
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			var forgotten int64
+			for _, t := range s.tables() {
+				forgotten += t.age()
+			}
+			if forgotten > muchForgotten {
+				debug.FreeOSMemory()
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 const (
@@ -140,6 +163,9 @@ func (s *Store) entry(t *table, path string, kv *mvccpb.KeyValue) (*Entry, error
 	if err == nil {
 		obj, err = decode(t.kind, value, kv.ModRevision)
 	}
+	if err == nil {
+		s.owners.share(obj)
+	}
 	if err != nil {
 		s.metrics.decode.WithLabelValues(t.resource.Group, t.resource.Resource).Inc()
 		err = fmt.Errorf("cannot read %q of revision %d: %w", kv.Key, kv.ModRevision, err)
@@ -155,6 +181,7 @@ func (s *Store) newEntry(path string, revision int64, obj client.Object, value [
 	return &Entry{
 		Key: keyOfPath(path), Revision: revision, Object: obj,
 		path: path, size: len(value), sum: maphash.Bytes(s.seed, value), cache: s.encodings,
+		marks: labelMarks(obj.GetLabels()),
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/selection"
 
 	"binnacle.io/core/client"
 	"binnacle.io/core/kind"
@@ -59,6 +60,46 @@ func (f Filter) index(k *kind.Kind) (indexKey, bool) {
 	return indexKey{}, false
 }
 
+// labelMarks has two bits set for every label: an object that lacks one of
+// them lacks the label.
+func labelMarks(all map[string]string) uint64 {
+	var marks uint64
+	for key, value := range all {
+		marks |= labelMark(key, value)
+	}
+	return marks
+}
+
+func labelMark(key, value string) uint64 {
+	// FNV-1a.
+	hash := uint64(14695981039346656037)
+	for _, part := range [...]string{key, "=", value} {
+		for i := range len(part) {
+			hash = (hash ^ uint64(part[i])) * 1099511628211
+		}
+	}
+	hash ^= hash >> 32
+	return 1<<(hash&63) | 1<<(hash>>6&63)
+}
+
+// marks are those of the labels that f demands.
+func (f Filter) marks() uint64 {
+	if f.Labels == nil {
+		return 0
+	}
+	var marks uint64
+	demands, _ := f.Labels.Requirements()
+	for _, d := range demands {
+		switch d.Operator() {
+		case selection.Equals, selection.DoubleEquals, selection.In:
+			if values := d.ValuesUnsorted(); len(values) == 1 {
+				marks |= labelMark(d.Key(), values[0])
+			}
+		}
+	}
+	return marks
+}
+
 func (f Filter) matches(k *kind.Kind, e *Entry) bool {
 	if f.Namespace != "" && e.Key.Namespace != f.Namespace || f.Name != "" && e.Key.Name != f.Name {
 		return false
@@ -85,7 +126,7 @@ func fieldsOf(k *kind.Kind, e *Entry) fields.Set {
 func (e *Entry) as(revision int64) *Entry {
 	obj := e.Object.DeepCopyObject().(client.Object)
 	obj.SetResourceVersion(strconv.FormatInt(revision, 10))
-	return &Entry{Key: e.Key, Revision: revision, Object: obj, path: e.path, size: e.size, cache: e.cache}
+	return &Entry{Key: e.Key, Revision: revision, Object: obj, path: e.path, marks: e.marks, size: e.size, cache: e.cache}
 }
 
 // Snapshot is an immutable, ordered view of one kind. Order is etcd's: by
@@ -111,18 +152,19 @@ func (s Snapshot) Get(key client.Key) (*Entry, bool) {
 
 // All yields the objects of a namespace, or all with an empty one.
 func (s Snapshot) All(namespace string) iter.Seq[*Entry] {
-	return s.rng(namespace, "")
+	return s.rng(namespace, "", 0)
 }
 
 // After yields the objects of a namespace (or all) that follow key in order.
 // key need not exist.
 func (s Snapshot) After(namespace string, key client.Key) iter.Seq[*Entry] {
-	return s.rng(namespace, pathOf(key)+"\x00")
+	return s.rng(namespace, pathOf(key)+"\x00", 0)
 }
 
-func (s Snapshot) rng(namespace, from string) iter.Seq[*Entry] {
+// rng yields the entries of a namespace from a path on that have all marks.
+func (s Snapshot) rng(namespace, from string, marks uint64) iter.Seq[*Entry] {
 	return func(yield func(*Entry) bool) {
-		each := func(it item) bool { return yield(it.entry) }
+		each := func(it item) bool { return it.marks&marks != marks || yield(it.entry) }
 		if namespace == "" {
 			s.entries.AscendGreaterOrEqual(item{path: from}, each)
 			return
@@ -154,7 +196,7 @@ func (s Snapshot) sel(f Filter, from string) iter.Seq[*Entry] {
 			}
 			return
 		}
-		for e := range s.rng(f.Namespace, from) {
+		for e := range s.rng(f.Namespace, from, f.marks()) {
 			// Making a field set costs far more than this look.
 			if idx.by == byNode && nodeOf(e) != idx.value {
 				continue

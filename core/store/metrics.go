@@ -63,8 +63,8 @@ func newMetrics() *metrics {
 		sent:     counter("apiserver_watch_cache_events_dispatched_total", "Events handed to watchers.", perKind),
 		ended:    counter("apiserver_terminated_watchers_total", "Watchers ended because they fell behind.", perKind),
 		inits:    counter("apiserver_watch_cache_initializations_total", "Times the cache was filled from etcd.", perKind),
-		grown:    counter("apiserver_watch_cache_capacity_increase_total", "Times the ring of events was enlarged.", perKind),
-		capacity: gauge("apiserver_watch_cache_capacity", "Events the ring has room for."),
+		grown:    counter("watch_cache_capacity_increase_total", "Times the ring of events was enlarged.", perKind),
+		capacity: gauge("watch_cache_capacity", "Events the ring has room for."),
 		revision: gauge("apiserver_watch_cache_resource_version", "Revision of the last change."),
 		watchers: gauge("binnacle_store_cursors", "Open cursors."),
 		readWait: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -78,9 +78,9 @@ func newMetrics() *metrics {
 	}
 }
 
-func (m *metrics) register(reg prometheus.Registerer, more prometheus.Collector) error {
-	for _, c := range []prometheus.Collector{m.duration, m.requests, m.failures, m.decode, m.storage, m.received, m.sent, m.ended,
-		m.inits, m.grown, m.capacity, m.revision, m.watchers, m.readWait, m.progress, m.reloads, m.leaseSize, more} {
+func (m *metrics) register(reg prometheus.Registerer, more ...prometheus.Collector) error {
+	for _, c := range append(more, m.duration, m.requests, m.failures, m.decode, m.storage, m.received, m.sent, m.ended,
+		m.inits, m.grown, m.capacity, m.revision, m.watchers, m.readWait, m.progress, m.reloads, m.leaseSize) {
 		if err := reg.Register(c); err != nil {
 			return fmt.Errorf("cannot register metrics: %w", err)
 		}

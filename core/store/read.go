@@ -8,6 +8,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"binnacle.io/core/client"
+	"binnacle.io/core/telemetry"
 )
 
 // Freshness says how recent a read must be. The zero value is Latest.
@@ -54,6 +55,7 @@ func (s *Store) freshen(ctx context.Context, f Freshness) error {
 		}
 		err = s.waitFor(ctx, revision)
 		s.metrics.readWait.Observe(time.Since(start).Seconds())
+		telemetry.Spent(ctx, telemetry.InStorage, start)
 		return err
 	}
 	if s.applied.Load() >= f.revision {
@@ -99,7 +101,7 @@ func (s *Store) Snapshot(ctx context.Context, gr client.Resource, fresh Freshnes
 	}
 	if fresh.mode == exact {
 		entries, ok := t.at(fresh.revision)
-		if !ok {
+		if !ok || fresh.revision < s.compacted.Load() {
 			return Snapshot{}, listExpired()
 		}
 		return Snapshot{table: t, revision: fresh.revision, entries: entries}, nil

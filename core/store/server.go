@@ -1,9 +1,12 @@
 package store
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -24,8 +27,9 @@ import (
 
 // server is an embedded etcd and the lock on its directory.
 type server struct {
-	etcd *embed.Etcd
-	lock *os.File
+	etcd   *embed.Etcd
+	lock   *os.File
+	failed *failure
 }
 
 // startServer runs etcd in cfg.Dir and returns when it answers.
@@ -45,23 +49,41 @@ func startServer(ctx context.Context, cfg Config, tel *telemetry.Component) (_ *
 			s.close()
 		}
 	}()
-	ec, err := embedConfig(cfg, tel)
+	fatal := newFatal()
+	s.failed = fatal.failed
+	ec, err := embedConfig(cfg, fatal.logger(tel.Log))
 	if err != nil {
 		return nil, err
 	}
 	if err := checkDatabase(ec.Dir); err != nil {
 		return nil, fmt.Errorf("cannot open store in %s: %w", cfg.Dir, err)
 	}
+	socket, private := strings.CutPrefix(cfg.ListenClient, "unix://")
+	if private {
+		if err := os.MkdirAll(filepath.Dir(socket), 0o700); err != nil {
+			return nil, fmt.Errorf("cannot open store in %s: %w", cfg.Dir, err)
+		}
+	}
 	if s.etcd, err = embed.StartEtcd(ec); err != nil {
 		return nil, fmt.Errorf("cannot open store in %s: %w", cfg.Dir, err)
+	}
+	if private {
+		if err := os.Chmod(socket, 0o600); err != nil {
+			return nil, fmt.Errorf("cannot open store in %s: %w", cfg.Dir, err)
+		}
 	}
 	timeout := time.NewTimer(readyTimeout)
 	defer timeout.Stop()
 	select {
 	case <-s.etcd.Server.ReadyNotify():
-		if err := s.disarm(ctx, cfg); err != nil {
-			return nil, fmt.Errorf("cannot open store in %s: %w", cfg.Dir, err)
+		if s.etcd.Server.Backend().Size() < hardQuota(cfg.QuotaBytes) {
+			cl := s.client()
+			defer cl.Close()
+			if err := s.disarm(ctx, cl); err != nil {
+				return nil, fmt.Errorf("cannot open store in %s: %w", cfg.Dir, err)
+			}
 		}
+		fatal.started.Store(true)
 		return s, nil
 	case err := <-s.etcd.Err():
 		return nil, fmt.Errorf("cannot open store in %s: %w", cfg.Dir, err)
@@ -74,11 +96,11 @@ func startServer(ctx context.Context, cfg Config, tel *telemetry.Component) (_ *
 	}
 }
 
-func embedConfig(cfg Config, tel *telemetry.Component) (*embed.Config, error) {
+func embedConfig(cfg Config, log *zap.Logger) (*embed.Config, error) {
 	ec := embed.NewConfig()
 	ec.Name = "binnacle"
 	ec.Dir = filepath.Join(cfg.Dir, "etcd")
-	ec.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapLogger(tel.Log))
+	ec.ZapLoggerBuilder = embed.NewZapLoggerBuilder(log)
 	// The advertised peer URL is this member's name in a cluster of one:
 	// nothing listens on it.
 	self := url.URL{Scheme: "http", Host: "localhost:2380"}
@@ -86,6 +108,7 @@ func embedConfig(cfg Config, tel *telemetry.Component) (*embed.Config, error) {
 	ec.ListenPeerUrls = nil
 	ec.InitialCluster = ec.InitialClusterFromName(ec.Name)
 	ec.ListenClientUrls, ec.AdvertiseClientUrls = nil, nil
+	ec.EnableGRPCGateway = false
 	if cfg.ListenClient != "" {
 		u, err := url.Parse(cfg.ListenClient)
 		if err != nil {
@@ -94,11 +117,10 @@ func embedConfig(cfg Config, tel *telemetry.Component) (*embed.Config, error) {
 		ec.ListenClientUrls = []url.URL{*u}
 		ec.AdvertiseClientUrls = []url.URL{*u}
 	}
-	ec.QuotaBackendBytes = cfg.QuotaBytes
+	ec.QuotaBackendBytes = hardQuota(cfg.QuotaBytes)
 	ec.MaxRequestBytes = maxRequestBytes
+	ec.SnapshotCount, ec.SnapshotCatchUpEntries = raftEntries, raftCatchUp
 	ec.BootstrapDefragThresholdMegabytes = defragMegabytes
-	ec.AutoCompactionMode = embed.CompactorModePeriodic
-	ec.AutoCompactionRetention = cfg.CompactEvery.String()
 	ec.UnsafeNoFsync = cfg.NoFsync
 	return ec, nil
 }
@@ -117,14 +139,9 @@ func checkDatabase(dir string) error {
 	return db.Close()
 }
 
-// disarm ends etcd's refusal to write when the database is below its quota
-// again: the quota was raised, or starting has defragmented the file.
-func (s *server) disarm(ctx context.Context, cfg Config) error {
-	if s.etcd.Server.Backend().Size() >= cfg.QuotaBytes {
-		return nil
-	}
-	cl := s.client()
-	defer cl.Close()
+// disarm ends etcd's refusal to write, now that the database is below its
+// quota again: the quota was raised, or the file has been defragmented.
+func (s *server) disarm(ctx context.Context, cl *clientv3.Client) error {
 	alarms, err := cl.AlarmList(ctx)
 	if err != nil {
 		return fmt.Errorf("cannot list etcd's alarms: %w", err)
@@ -143,13 +160,21 @@ func (s *server) disarm(ctx context.Context, cfg Config) error {
 func (s *server) client() *clientv3.Client { return v3client.New(s.etcd.Server) }
 
 func (s *server) close() {
-	if s.etcd != nil {
-		s.etcd.Close()
-		s.etcd = nil
+	if s.etcd != nil && s.failed.err() == nil {
+		closed, etcd := make(chan struct{}), s.etcd
+		go func() {
+			defer close(closed)
+			etcd.Close()
+		}()
+		// What fails stands still where it was and cannot be waited for.
+		select {
+		case <-closed:
+		case <-s.failed.ended:
+		}
 	}
+	s.etcd = nil
 	if s.lock != nil {
-		// Closing gives up the lock.
-		_ = s.lock.Close()
+		unlockDir(s.lock)
 		s.lock = nil
 	}
 }
@@ -186,6 +211,13 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
+// unlockDir gives up the lock even where a child between fork and exec has the
+// file open too.
+func unlockDir(lock *os.File) {
+	_ = syscall.Flock(int(lock.Fd()), syscall.LOCK_UN)
+	_ = lock.Close()
+}
+
 // reason drops the path that an error of package os repeats.
 func reason(err error) error {
 	if pe, ok := errors.AsType[*os.PathError](err); ok {
@@ -196,23 +228,9 @@ func reason(err error) error {
 
 // dial connects to an existing etcd.
 func dial(ctx context.Context, cfg Config, tel *telemetry.Component) (*clientv3.Client, error) {
-	cc := clientv3.Config{
-		Context:              context.WithoutCancel(ctx),
-		Endpoints:            cfg.Endpoints,
-		DialTimeout:          dialTimeout,
-		DialKeepAliveTime:    30 * time.Second,
-		DialKeepAliveTimeout: 10 * time.Second,
-		MaxCallSendMsgSize:   maxRequestBytes + 1<<20,
-		MaxCallRecvMsgSize:   1<<31 - 1,
-		Logger:               zapLogger(tel.Log).WithOptions(zap.IncreaseLevel(zap.WarnLevel)),
-	}
-	if cfg.CAFile != "" || cfg.CertFile != "" {
-		info := transport.TLSInfo{TrustedCAFile: cfg.CAFile, CertFile: cfg.CertFile, KeyFile: cfg.KeyFile}
-		tls, err := info.ClientConfig()
-		if err != nil {
-			return nil, fmt.Errorf("cannot use TLS files for etcd %s: %w", strings.Join(cfg.Endpoints, ","), err)
-		}
-		cc.TLS = tls
+	cc, err := clientConfig(ctx, cfg, tel)
+	if err != nil {
+		return nil, err
 	}
 	cl, err := clientv3.New(cc)
 	if err != nil {
@@ -223,7 +241,67 @@ func dial(ctx context.Context, cfg Config, tel *telemetry.Component) (*clientv3.
 	defer cancel()
 	if _, err := cl.Get(hello, root+"health", clientv3.WithKeysOnly()); err != nil {
 		_ = cl.Close()
-		return nil, fmt.Errorf("cannot reach etcd at %s: %w", strings.Join(cfg.Endpoints, ","), err)
+		return nil, fmt.Errorf("cannot reach etcd at %s: %w", strings.Join(cfg.Endpoints, ","), cmp.Or(probe(ctx, cfg.Endpoints[0], cc.TLS), err))
 	}
 	return cl, nil
+}
+
+// probe returns why no connection to an endpoint comes about, which etcd's
+// client keeps to itself, or nil if that is not it.
+func probe(ctx context.Context, endpoint string, cfg *tls.Config) error {
+	u, err := url.Parse(endpoint)
+	if err != nil || u.Scheme == "unix" || u.Scheme == "unixs" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeTimeout)
+	defer cancel()
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", u.Host)
+	if err != nil || u.Scheme != "https" {
+		if conn != nil {
+			_ = conn.Close()
+		}
+		return err
+	}
+	defer conn.Close()
+	if cfg == nil {
+		cfg = &tls.Config{}
+	}
+	cfg = cfg.Clone()
+	cfg.ServerName, cfg.NextProtos = u.Hostname(), []string{"h2"}
+	c := tls.Client(conn, cfg)
+	if err := c.HandshakeContext(ctx); err != nil {
+		return err
+	}
+	// A server that does not like the client's certificate says so after the
+	// handshake; one that does sends its HTTP/2 settings.
+	_ = c.SetReadDeadline(time.Now().Add(probeTimeout))
+	_, err = c.Read(make([]byte, 1))
+	return err
+}
+
+func clientConfig(ctx context.Context, cfg Config, tel *telemetry.Component) (clientv3.Config, error) {
+	cc := clientv3.Config{
+		Context:              context.WithoutCancel(ctx),
+		Endpoints:            cfg.Endpoints,
+		DialTimeout:          dialTimeout,
+		DialKeepAliveTime:    30 * time.Second,
+		DialKeepAliveTimeout: 10 * time.Second,
+		MaxCallSendMsgSize:   maxRequestBytes + 1<<20,
+		MaxCallRecvMsgSize:   1<<31 - 1,
+		Logger:               zapLogger(tel.Log),
+	}
+	if cc.Logger.Core().Enabled(zap.WarnLevel) {
+		// What the client says of itself is not even for debugging.
+		cc.Logger = cc.Logger.WithOptions(zap.IncreaseLevel(zap.WarnLevel))
+	}
+	if cfg.CAFile != "" || cfg.CertFile != "" {
+		info := transport.TLSInfo{TrustedCAFile: cfg.CAFile, CertFile: cfg.CertFile, KeyFile: cfg.KeyFile}
+		config, err := info.ClientConfig()
+		if err != nil {
+			return cc, fmt.Errorf("cannot use TLS files for etcd %s: %w", strings.Join(cfg.Endpoints, ","), err)
+		}
+		cc.TLS = config
+	}
+	return cc, nil
 }

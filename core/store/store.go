@@ -34,8 +34,10 @@ type Store struct {
 	etcd      *clientv3.Client
 	encodings *encodings
 	seed      maphash.Seed // of Entry.sum
-	keys      *keyring
+	owners    owners
+	keys      *keys
 	leases    leases
+	space     *space
 
 	routes   atomic.Pointer[routes]
 	routesMu sync.Mutex // held by those who replace routes
@@ -43,16 +45,19 @@ type Store struct {
 	// applied is the revision through which every change is in the tables
 	// and rings.
 	applied atomic.Int64
-	waiters waiters
-	checks  checks
-	adds    chan addRequest
-	nudge   chan struct{}
-	feedErr atomic.Pointer[error]
+	// compacted is the revision before which there is no history.
+	compacted atomic.Int64
+	waiters   waiters
+	checks    checks
+	adds      chan addRequest
+	nudge     chan struct{}
+	feedErr   atomic.Pointer[error]
 
-	cancel context.CancelFunc
-	owned  sync.WaitGroup
-	done   chan struct{}
-	close  sync.Once
+	control *control
+	cancel  context.CancelFunc
+	owned   sync.WaitGroup
+	done    chan struct{}
+	close   sync.Once
 }
 
 // routes finds tables.
@@ -68,7 +73,7 @@ func Open(ctx context.Context, cfg Config, cat Catalogue, tel *telemetry.Compone
 	if err != nil {
 		return nil, err
 	}
-	keys, err := newKeyring(cfg.Encryption)
+	keys, keysMade, err := openKeys(cfg.Encryption)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open store: %w", err)
 	}
@@ -78,6 +83,7 @@ func Open(ctx context.Context, cfg Config, cat Catalogue, tel *telemetry.Compone
 		tel:       tel,
 		encodings: &encodings{max: cfg.EncodedBytes},
 		seed:      maphash.MakeSeed(),
+		owners:    owners{seed: maphash.MakeSeed()},
 		adds:      make(chan addRequest),
 		nudge:     make(chan struct{}, 1),
 		done:      make(chan struct{}),
@@ -107,11 +113,24 @@ func Open(ctx context.Context, cfg Config, cat Catalogue, tel *telemetry.Compone
 		}
 		s.etcd = s.server.client()
 	}
+	s.space = newSpace(cfg, s.server, s.etcd)
 	if err := s.reload(ctx); err != nil {
 		s.disconnect()
 		return nil, fmt.Errorf("cannot open store: %w", err)
 	}
-	if err := s.metrics.register(tel.Registry, newCollector(s)); err != nil {
+	if n := keys.unknown.Load(); n > 0 && keysMade {
+		s.disconnect()
+		if err := keys.forgetFile(); err != nil {
+			return nil, fmt.Errorf("cannot open store: %w", err)
+		}
+		return nil, fmt.Errorf("cannot open store: %d values are encrypted with keys that %s should hold, and it is missing: restore it", n, cfg.Encryption.File)
+	}
+	if s.control, err = startControl(s); err != nil {
+		s.disconnect()
+		return nil, fmt.Errorf("cannot open store: %w", err)
+	}
+	if err := s.metrics.register(tel.Registry, append(s.space.collectors(), newCollector(s), keys.metrics.duration, keys.metrics.operations)...); err != nil {
+		_ = s.control.close()
 		s.disconnect()
 		return nil, fmt.Errorf("cannot open store: %w", err)
 	}
@@ -121,10 +140,28 @@ func Open(ctx context.Context, cfg Config, cat Catalogue, tel *telemetry.Compone
 	s.owned.Go(func() { s.feed(run) })
 	s.owned.Go(func() { s.check(run) })
 	s.owned.Go(func() { s.askProgress(run) })
-	if s.server == nil {
-		s.owned.Go(func() { s.compact(run) })
-	}
+	s.owned.Go(func() { s.age(run) })
+	s.owned.Go(func() { s.resealStale(run) })
+	s.owned.Go(func() { s.keepSpace(run) })
+	s.owned.Go(func() { s.compact(run) })
 	return s, nil
+}
+
+// Wait returns when ctx ends, or with an error when the embedded etcd cannot go
+// on: a disk that fails to write, say. Writes are then refused or remain
+// without an answer, and the process must end and start again. What has been
+// acknowledged is safe.
+func (s *Store) Wait(ctx context.Context) error {
+	var failed <-chan struct{}
+	if s.server != nil {
+		failed = s.server.failed.ended
+	}
+	select {
+	case <-failed:
+		return s.server.failed.err()
+	case <-ctx.Done():
+		return nil
+	}
 }
 
 // Close ends all cursors, stops following etcd, and stops the embedded one. It
@@ -134,8 +171,11 @@ func (s *Store) Close() error {
 	s.close.Do(func() {
 		close(s.done)
 		s.cancel()
-		s.owned.Wait()
-		err = s.disconnect()
+		err = s.control.close()
+		if s.server == nil || s.server.failed.err() == nil {
+			s.owned.Wait() // a failed etcd may never answer them
+		}
+		err = errors.Join(err, s.disconnect())
 	})
 	return err
 }
@@ -275,6 +315,9 @@ func (s *Store) Revision() int64 { return s.applied.Load() }
 
 // Healthy reports whether etcd answers and the cache follows it.
 func (s *Store) Healthy(ctx context.Context) error {
+	if s.server != nil && s.server.failed.err() != nil {
+		return s.server.failed.err()
+	}
 	if err := s.feedErr.Load(); err != nil {
 		return *err
 	}

@@ -32,6 +32,15 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(writerDir); dir != "" {
 		os.Exit(writeUntilKilled(dir))
 	}
+	if dir := os.Getenv(breakDir); dir != "" {
+		os.Exit(writeUntilBroken(dir))
+	}
+	if dir := os.Getenv(fullDiskDir); dir != "" {
+		os.Exit(liveOnFullDisk(dir))
+	}
+	if dir := os.Getenv(rotatorDir); dir != "" {
+		os.Exit(rotateUntilKilled(dir))
+	}
 	goleak.VerifyTestMain(m)
 }
 
@@ -412,36 +421,6 @@ func TestEventsExpire(t *testing.T) {
 	})
 }
 
-func TestQuota(t *testing.T) {
-	t.Parallel()
-	cfg := Config{Dir: t.TempDir(), NoFsync: true, QuotaBytes: 1 << 20}
-	s := open(t, cfg)
-	// etcd learns its size when it commits to the file, every 100 ms.
-	for i := range 5000 {
-		_, err := s.Create(t.Context(), configMaps, configMap("ns", fmt.Sprintf("c%d", i), strings.Repeat("x", 100<<10)))
-		if err == nil {
-			continue
-		}
-		if apierrors.ReasonForError(err) != ReasonInsufficientStorage || !strings.Contains(err.Error(), "quota of 1048576 bytes") {
-			t.Errorf("over quota: %v", err)
-		}
-		if _, err := s.Snapshot(t.Context(), configMaps, Latest()); err != nil {
-			t.Errorf("read over quota: %v", err)
-		}
-		if _, err := s.Delete(t.Context(), configMaps, key("ns", "c0"), Preconditions{}, nil); err != nil {
-			t.Errorf("delete over quota: %v", err)
-		}
-		shut(t, s)
-		cfg.QuotaBytes = 0
-		s = open(t, cfg)
-		if _, err := s.Create(t.Context(), configMaps, configMap("ns", "c0", "")); err != nil {
-			t.Errorf("create after the quota was raised: %v", err)
-		}
-		return
-	}
-	t.Error("wrote 500 times the quota")
-}
-
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	s := open(t, Config{Dir: t.TempDir(), NoFsync: true})
@@ -463,7 +442,7 @@ func TestMetrics(t *testing.T) {
 	}
 	for _, name := range []string{
 		"etcd_request_duration_seconds", "etcd_requests_total", "apiserver_storage_objects", "apiserver_resource_objects",
-		"apiserver_storage_size_bytes", "apiserver_watch_cache_capacity", "apiserver_watch_cache_events_received_total",
+		"apiserver_storage_size_bytes", "watch_cache_capacity", "apiserver_watch_cache_events_received_total",
 		"own etcd_server_has_leader", "own etcd_disk_wal_fsync_duration_seconds", "own etcd_mvcc_db_total_size_in_bytes",
 	} {
 		if !found[name] {

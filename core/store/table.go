@@ -19,13 +19,15 @@ const treeDegree = 32
 type tree = btree.BTreeG[item]
 
 // item holds the path beside the entry so that a search touches no entry and
-// needs none to search for.
+// needs none to search for, and the marks of its labels so that a selection
+// touches few.
 type item struct {
 	path  string
 	entry *Entry
+	marks uint64
 }
 
-func (e *Entry) item() item { return item{e.path, e} }
+func (e *Entry) item() item { return item{e.path, e, e.marks} }
 
 func newTree() *tree {
 	return btree.NewG(treeDegree, func(a, b item) bool { return a.path < b.path })
@@ -70,6 +72,7 @@ type table struct {
 	// number%len(buf).
 	buf         []*event
 	first, next uint64
+	held        int64 // sum of the events' value sizes, bytes
 	// floor is the revision up to which events may be missing.
 	floor int64
 	// epoch counts reloads: cursors of an earlier one have a gap.
@@ -115,7 +118,7 @@ func (t *table) load(entries []*Entry, corrupt map[string]error, revision int64)
 	defer t.mu.Unlock()
 	t.corrupt = corrupt
 	t.buf = make([]*event, minRing)
-	t.first, t.next = 0, 0
+	t.first, t.next, t.held = 0, 0, 0
 	t.floor = revision
 	t.epoch++
 	for k := range t.buckets {
@@ -191,15 +194,14 @@ func (t *table) publish() {
 // append adds an event to the ring and to the buckets it concerns. mu is held.
 func (t *table) append(ev *event) {
 	oldest := ev.at.Add(-t.ringAge)
-	if t.next-t.first == uint64(len(t.buf)) && len(t.buf) < t.maxRing && t.buf[t.first%uint64(len(t.buf))].at.After(oldest) {
+	if t.next-t.first == uint64(len(t.buf)) && len(t.buf) < t.maxRing && t.event(t.first).at.After(oldest) {
 		t.grow()
 	}
-	for n := t.next - t.first; n == uint64(len(t.buf)) || n > minRing && t.buf[t.first%uint64(len(t.buf))].at.Before(oldest); n-- {
-		slot := &t.buf[t.first%uint64(len(t.buf))]
-		t.floor = (*slot).revision
-		*slot = nil
-		t.first++
+	if t.next-t.first == uint64(len(t.buf)) {
+		t.forget()
 	}
+	t.trim(oldest)
+	t.held += int64(ev.entry.size)
 	seq := t.next
 	t.buf[seq%uint64(len(t.buf))] = ev
 	t.next++
@@ -216,6 +218,35 @@ func (t *table) append(ev *event) {
 			t.buckets[indexKey{byNode, before}].add(seq, t.first)
 		}
 	}
+}
+
+// trim forgets the events before oldest, and more where they hold too much,
+// but for the last few. mu is held.
+func (t *table) trim(oldest time.Time) {
+	for t.next-t.first > minRing && (t.held > maxRingBytes || t.event(t.first).at.Before(oldest)) {
+		t.forget()
+	}
+}
+
+// forget drops the oldest event. mu is held.
+func (t *table) forget() {
+	slot := &t.buf[t.first%uint64(len(t.buf))]
+	t.floor = (*slot).revision
+	t.held -= int64((*slot).entry.size)
+	*slot = nil
+	t.first++
+}
+
+// age forgets what a table without new events would hold on to: two versions
+// of all that was written last. It returns the bytes of the values forgotten.
+func (t *table) age() int64 {
+	now := t.now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	before := t.held
+	t.trim(now.Add(-t.ringAge))
+	t.kept = slices.DeleteFunc(t.kept, func(k *version) bool { return now.Sub(k.at) >= t.ringAge })
+	return before - t.held
 }
 
 // grow doubles the ring. mu is held.

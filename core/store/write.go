@@ -3,11 +3,13 @@ package store
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"strings"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
@@ -56,6 +58,7 @@ func (s *Store) begin(ctx context.Context, span, name string, gr client.Resource
 
 func (o operation) end(err error) {
 	o.store.metrics.request(o.name, o.resource, o.start, err)
+	telemetry.Spent(o.ctx, telemetry.InStorage, o.start)
 	telemetry.End(o.span, err)
 }
 
@@ -68,6 +71,9 @@ func (s *Store) translate(ctx context.Context, err error, doing string) error {
 	quota := int64(0)
 	if s.server != nil {
 		quota = s.cfg.QuotaBytes
+		if errors.Is(err, rpctypes.ErrNoSpace) {
+			s.space.nudge()
+		}
 	}
 	return translate(ctx, err, doing, quota)
 }
@@ -89,6 +95,9 @@ func (s *Store) Create(ctx context.Context, gr client.Resource, obj client.Objec
 	value, err := encode(t.kind, obj)
 	if err != nil {
 		return nil, apierrors.NewInternalError(fmt.Errorf("cannot encode %s %s: %w", gr, path, err))
+	}
+	if err := s.space.admitCreate(gr, path, len(value)); err != nil {
+		return nil, err
 	}
 	put, err := s.put(ctx, t, path, value)
 	if err != nil {
@@ -138,6 +147,9 @@ func (s *Store) Update(ctx context.Context, gr client.Resource, key client.Key, 
 		if t.ttl == 0 && s.unchanged(t, cur, value) {
 			return clientv3.Op{}, false, nil
 		}
+		if err := s.space.admitUpdate(gr, cur, next, len(value)); err != nil {
+			return clientv3.Op{}, false, err
+		}
 		op, err := s.put(ctx, t, cur.path, value)
 		return op, true, err
 	}, func(_ *Entry, revision int64) (*Entry, error) {
@@ -170,6 +182,9 @@ func (s *Store) Delete(ctx context.Context, gr client.Resource, key client.Key, 
 			if err := check(cur); err != nil {
 				return clientv3.Op{}, false, err
 			}
+		}
+		if err := s.space.admitDelete(gr, cur.path); err != nil {
+			return clientv3.Op{}, false, err
 		}
 		return clientv3.OpDelete(t.prefix + cur.path), true, nil
 	}, func(cur *Entry, revision int64) (*Entry, error) {
@@ -250,18 +265,21 @@ func kept(cur *Entry, err error) (*Entry, error) {
 // put makes the etcd operation that writes value, leased if the kind expires.
 func (s *Store) put(ctx context.Context, t *table, path string, value []byte) (clientv3.Op, error) {
 	key := t.prefix + path
-	stored := string(s.keys.seal(t.resource, key, value))
 	if t.ttl == 0 {
-		return clientv3.OpPut(key, stored), nil
+		return clientv3.OpPut(key, string(value)), nil
 	}
 	lease, err := s.lease(ctx, t.ttl)
 	if err != nil {
 		return clientv3.Op{}, err
 	}
-	return clientv3.OpPut(key, stored, clientv3.WithLease(lease)), nil
+	return clientv3.OpPut(key, string(value), clientv3.WithLease(lease)), nil
 }
 
 func (s *Store) commit(ctx context.Context, t *table, name, path string, cond clientv3.Cmp, then, otherwise clientv3.Op) (*clientv3.TxnResponse, error) {
+	if then.IsPut() {
+		defer s.keys.begin()()
+		then.WithValueBytes(s.keys.seal(t.resource, string(then.KeyBytes()), then.ValueBytes()))
+	}
 	op := s.begin(ctx, "etcd.txn", name, t.resource)
 	resp, err := s.etcd.Txn(op.ctx).If(cond).Then(then).Else(otherwise).Commit()
 	op.end(err)

@@ -2,8 +2,12 @@ package store
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"net"
+	"net/http"
 
+	"github.com/soheilhy/cmux"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 )
@@ -29,11 +33,13 @@ func slogLevel(l zapcore.Level) slog.Level {
 }
 
 // pointless reports warnings about listeners and users an embedded etcd does
-// not have.
+// not have, and about a start that startServer waits for and reports on itself.
 func pointless(message string) bool {
 	switch message {
 	case "Running http and grpc server on single port. This is not recommended for production.",
-		"simple token is not cryptographically signed":
+		"simple token is not cryptographically signed",
+		"failed to publish local member to cluster through raft",
+		"stopped publish because server is stopping":
 		return true
 	}
 	return false
@@ -54,7 +60,23 @@ func (b zapBridge) Check(ent zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.C
 	return ce
 }
 
+// closing reports what etcd calls an error when its listeners are closed.
+func closing(message string, fields []zapcore.Field) bool {
+	if message != "setting up serving from embedded etcd failed." {
+		return false
+	}
+	for _, f := range fields {
+		if err, ok := f.Interface.(error); ok {
+			return errors.Is(err, net.ErrClosed) || errors.Is(err, http.ErrServerClosed) || errors.Is(err, cmux.ErrServerClosed)
+		}
+	}
+	return false
+}
+
 func (b zapBridge) Write(ent zapcore.Entry, fields []zapcore.Field) error {
+	if closing(ent.Message, fields) {
+		return nil
+	}
 	r := slog.NewRecord(ent.Time, slogLevel(ent.Level), ent.Message, 0)
 	r.AddAttrs(attrs(fields)...)
 	return b.handler.Handle(context.Background(), r)
