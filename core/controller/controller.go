@@ -15,8 +15,9 @@ import (
 type Controller struct {
 	// Name is the queue's and the metrics' name.
 	Name string
-	// Account is the service account in kube-system as which it writes;
-	// empty means Name with "-controller" appended.
+	// Account is the service account in kube-system as which it writes, or a
+	// user whose name begins with "system:"; empty means Name with
+	// "-controller" appended.
 	Account string
 	// Inputs are what it reads. Changes of an input queue keys.
 	Inputs []Input

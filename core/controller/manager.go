@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -76,6 +77,9 @@ func (m *Manager) Add(c Controller) error {
 	}
 	as := m.client.As("system:serviceaccount:kube-system:"+c.Account,
 		"system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated")
+	if strings.HasPrefix(c.Account, "system:") {
+		as = m.client.As(c.Account, "system:authenticated")
+	}
 	m.loops = append(m.loops, &loop{
 		Controller: c, reader: m.client, client: as, tel: m.tel, results: m.results, now: m.cfg.Now,
 		events: events.NewRecorder(events.Config{Component: c.Account, Now: m.cfg.Now}, as, m.tel),

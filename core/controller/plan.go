@@ -23,9 +23,21 @@ type Plan struct {
 	// Failed, where set, says what to write about the action whose error
 	// ended the plan.
 	Failed func(Action, error) []Action
+	// Report, where set, is told once how carrying out the plan went. It is
+	// for metrics: what is counted has happened.
+	Report func(Outcome)
 	// After asks for another look at the key after this long, whether or
 	// not anything changes. 0 means not.
 	After time.Duration
+}
+
+// Outcome is how carrying out a plan went.
+type Outcome struct {
+	// Took is the time from the start of the reconciliation.
+	Took time.Duration
+	// Done are the actions carried out, in no particular order.
+	Done []Action
+	Err  error
 }
 
 // Add appends actions.

@@ -187,18 +187,26 @@ func (l *loop) reconcile(ctx context.Context, key client.Key) (plan Plan, err er
 	start := l.now()
 	s := l.state(ctx)
 	plan, err = l.Reconcile(ctx, s, key)
-	if err = errors.Join(err, s.err); err != nil || len(plan.Actions) == 0 {
+	if err = errors.Join(err, s.err); err != nil {
 		return plan, err
+	}
+	var done []Action
+	if plan.Report != nil {
+		defer func() { plan.Report(Outcome{Took: l.now().Sub(start), Done: done, Err: err}) }()
+	}
+	if len(plan.Actions) == 0 {
+		return plan, nil
 	}
 	ctx, span := l.tel.Tracer.Start(ctx, "reconcile "+l.Name, trace.WithTimestamp(start), trace.WithAttributes(
 		attribute.String("k8s.namespace.name", key.Namespace),
 		attribute.String("binnacle.object.name", key.Name),
 		attribute.Int("binnacle.plan.actions", len(plan.Actions)),
 	))
-	err = l.execute(ctx, plan.Actions)
+	done, err = l.execute(ctx, plan.Actions)
 	var failed *actionError
 	if plan.Failed != nil && errors.As(err, &failed) && ctx.Err() == nil {
-		err = errors.Join(err, l.execute(ctx, plan.Failed(failed.action, failed.error)))
+		more, also := l.execute(ctx, plan.Failed(failed.action, failed.error))
+		done, err = append(done, more...), errors.Join(err, also)
 	}
 	telemetry.End(span, err)
 	return plan, err
@@ -212,7 +220,9 @@ type actionError struct {
 
 func (e *actionError) Unwrap() error { return e.error }
 
-func (l *loop) execute(ctx context.Context, rest []Action) error {
+// execute carries actions out until one fails, and returns those that did not.
+func (l *loop) execute(ctx context.Context, rest []Action) (done []Action, err error) {
+	var mu sync.Mutex // guards done
 	for len(rest) > 0 {
 		n := 1
 		for n < len(rest) && rest[n].Op == rest[0].Op && sameType(rest[n].Object, rest[0].Object) {
@@ -225,15 +235,18 @@ func (l *loop) execute(ctx context.Context, rest []Action) error {
 				if err := l.do(gctx, a); err != nil {
 					return &actionError{a, err}
 				}
+				mu.Lock()
+				done = append(done, a)
+				mu.Unlock()
 				return nil
 			})
 		}
 		if err := g.Wait(); err != nil {
-			return err
+			return done, err
 		}
 		rest = rest[n:]
 	}
-	return nil
+	return done, nil
 }
 
 func (l *loop) do(ctx context.Context, a Action) error {

@@ -160,6 +160,7 @@ func TestTerminatingNamespace(t *testing.T) {
 // What a plan says about its failure is written.
 func TestFailedPlans(t *testing.T) {
 	s := apitest.Start(t)
+	reported := make(chan controller.Outcome, 10)
 	run(t, s, controller.Config{}, controller.Controller{
 		Name: "failing", Account: "root-ca-cert-publisher", Inputs: []controller.Input{{Resource: configMaps, Keys: controller.Self}}, Writes: []string{"configmaps"},
 		Reconcile: func(_ context.Context, st controller.State, key client.Key) (p controller.Plan, err error) {
@@ -173,6 +174,7 @@ func TestFailedPlans(t *testing.T) {
 				next.Data = map[string]string{"failed": a.Object.GetName() + ": " + err.Error()}
 				return []controller.Action{controller.Update(next)}
 			}
+			p.Report = func(o controller.Outcome) { reported <- o }
 			return p, nil
 		},
 	})
@@ -183,6 +185,9 @@ func TestFailedPlans(t *testing.T) {
 		cm, err := client.Get[*corev1.ConfigMap](t.Context(), s.Client, "default", "origin")
 		return err == nil && strings.HasPrefix(cm.Data["failed"], "Not_A_Name: ") && strings.Contains(cm.Data["failed"], "metadata.name")
 	})
+	if o := <-reported; o.Err == nil || len(o.Done) != 1 || o.Done[0].Op != controller.OpUpdate || o.Took <= 0 {
+		t.Errorf("reported %+v, want the failure and the update made of it", o)
+	}
 }
 
 func hasAttribute(s sdktrace.ReadOnlySpan, key, value string) bool {

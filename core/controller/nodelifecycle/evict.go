@@ -2,10 +2,13 @@ package nodelifecycle
 
 import (
 	"context"
+	"encoding/json"
 	"math"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 
 	"binnacle.io/core/client"
@@ -33,7 +36,7 @@ func NewTaintEviction() controller.Controller {
 				return keys
 			}},
 		},
-		Writes: []string{"pods of tainted nodes"},
+		Writes: []string{"pods of tainted nodes", "pods/status of tainted nodes"},
 		Reconcile: func(_ context.Context, s controller.State, key client.Key) (p controller.Plan, err error) {
 			pod, ok := controller.Get[*corev1.Pod](s, key.Namespace, key.Name)
 			if !ok || pod.Spec.NodeName == "" || pod.DeletionTimestamp != nil {
@@ -46,13 +49,28 @@ func NewTaintEviction() controller.Controller {
 			switch left := tolerates(pod, n, s.Now()); {
 			case left <= 0:
 				p.Add(controller.Event(pod, corev1.EventTypeNormal, "TaintManagerEviction", "Marking for deletion Pod %s/%s", pod.Namespace, pod.Name),
-					controller.Delete(pod))
+					disrupted(pod, s.Now()), controller.Delete(pod))
 			case left < forever:
 				p.Again(left)
 			}
 			return p, nil
 		},
 	}
+}
+
+// disrupted tells on the pod why it goes (KEP-3329).
+func disrupted(pod *corev1.Pod, now time.Time) controller.Action {
+	body, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"uid": pod.UID},
+		"status": map[string]any{"conditions": []corev1.PodCondition{{
+			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(now),
+			Reason: "DeletionByTaintManager", Message: "Taint manager: deleting due to NoExecute taint",
+		}}},
+	})
+	if err != nil {
+		panic(err) // of plain strings and a time
+	}
+	return controller.Patch(pod, "status", types.StrategicMergePatchType, body)
 }
 
 const forever = time.Duration(math.MaxInt64)
