@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -41,8 +42,7 @@ func ipAddressKind(gv schema.GroupVersion) *Kind {
 				}
 			}
 			return strings.Join(parts, "/")
-		}).
-		age()
+		})
 	return k
 }
 
@@ -51,8 +51,16 @@ func validateIPAddress(ip *networkingv1.IPAddress) field.ErrorList {
 	if r == nil {
 		return field.ErrorList{field.Required(p, "")}
 	}
-	errs := required(p.Child("resource"), r.Resource, nil)
-	return append(errs, required(p.Child("name"), r.Name, nil)...)
+	var errs field.ErrorList
+	if r.Group != "" {
+		errs = append(errs, invalids(p.Child("group"), r.Group, validation.IsDNS1123Subdomain(r.Group))...)
+	}
+	errs = append(errs, required(p.Child("resource"), r.Resource, path.IsValidPathSegmentName)...)
+	errs = append(errs, required(p.Child("name"), r.Name, path.IsValidPathSegmentName)...)
+	if r.Namespace != "" {
+		errs = append(errs, invalids(p.Child("namespace"), r.Namespace, path.IsValidPathSegmentName(r.Namespace))...)
+	}
+	return errs
 }
 
 func serviceCIDRKind(gv schema.GroupVersion) *Kind {
@@ -71,10 +79,11 @@ func serviceCIDRKind(gv schema.GroupVersion) *Kind {
 		for i, cidr := range c.Spec.CIDRs {
 			errs = append(errs, validation.IsValidCIDR(p.Index(i), cidr)...)
 		}
-		if len(errs) == 0 && len(c.Spec.CIDRs) == 2 {
-			a, b := netip.MustParsePrefix(c.Spec.CIDRs[0]), netip.MustParsePrefix(c.Spec.CIDRs[1])
-			if a.Addr().Is4() == b.Addr().Is4() {
-				errs = append(errs, field.Invalid(p, c.Spec.CIDRs, "may specify no more than one IP for each IP family"))
+		if len(c.Spec.CIDRs) == 2 {
+			a, errA := netip.ParsePrefix(c.Spec.CIDRs[0])
+			b, errB := netip.ParsePrefix(c.Spec.CIDRs[1])
+			if errA == nil && errB == nil && a.Addr().Is4() == b.Addr().Is4() {
+				errs = append(errs, field.Invalid(p, c.Spec.CIDRs, "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64"))
 			}
 		}
 		return errs
@@ -82,6 +91,13 @@ func serviceCIDRKind(gv schema.GroupVersion) *Kind {
 	k.ValidateUpdate = check2(func(c, old *networkingv1.ServiceCIDR) field.ErrorList {
 		if len(old.Spec.CIDRs) == 1 && len(c.Spec.CIDRs) == 2 && c.Spec.CIDRs[0] == old.Spec.CIDRs[0] {
 			return k.Validate(c)
+		}
+		if len(c.Spec.CIDRs) == len(old.Spec.CIDRs) {
+			var errs field.ErrorList
+			for i, cidr := range c.Spec.CIDRs {
+				errs = append(errs, unchanged(field.NewPath("spec", "cidrs").Index(i), cidr, old.Spec.CIDRs[i])...)
+			}
+			return errs
 		}
 		if !slices.Equal(c.Spec.CIDRs, old.Spec.CIDRs) {
 			return field.ErrorList{field.Invalid(field.NewPath("spec", "cidrs"), c.Spec.CIDRs, immutable)}

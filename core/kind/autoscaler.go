@@ -2,6 +2,7 @@ package kind
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
@@ -10,6 +11,7 @@ import (
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -81,8 +83,11 @@ func validateAutoscaler(h *autoscalingv2.HorizontalPodAutoscaler) field.ErrorLis
 	if s.MinReplicas != nil && *s.MinReplicas < 1 {
 		errs = append(errs, field.Invalid(p.Child("minReplicas"), *s.MinReplicas, fmt.Sprintf("must be greater than or equal to %d", 1)))
 	}
-	if s.MaxReplicas < 1 {
-		errs = append(errs, field.Invalid(p.Child("maxReplicas"), s.MaxReplicas, "must be greater than 0"))
+	switch {
+	case s.MaxReplicas == 0:
+		errs = append(errs, field.Required(p.Child("maxReplicas"), "must be set and greater than 0"))
+	case s.MaxReplicas < 1:
+		errs = append(errs, field.Invalid(p.Child("maxReplicas"), s.MaxReplicas, "must be greater than or equal to 1"))
 	}
 	if s.MinReplicas != nil && s.MaxReplicas < *s.MinReplicas {
 		errs = append(errs, field.Invalid(p.Child("maxReplicas"), s.MaxReplicas, "must be greater than or equal to `minReplicas`"))
@@ -110,45 +115,62 @@ func validateTarget(p *field.Path, ref autoscalingv2.CrossVersionObjectReference
 }
 
 func validateMetric(p *field.Path, m *autoscalingv2.MetricSpec) field.ErrorList {
-	errs := oneOf(p.Child("type"), m.Type, autoscalingv2.ObjectMetricSourceType, autoscalingv2.PodsMetricSourceType,
-		autoscalingv2.ResourceMetricSourceType, autoscalingv2.ExternalMetricSourceType, autoscalingv2.ContainerResourceMetricSourceType)
-	if len(errs) > 0 {
+	var errs field.ErrorList
+	if m.Type == "" {
+		errs = append(errs, field.Required(p.Child("type"), "must specify a metric source type"))
+	}
+	known := supported(p.Child("type"), m.Type, autoscalingv2.ContainerResourceMetricSourceType, autoscalingv2.ExternalMetricSourceType,
+		autoscalingv2.ObjectMetricSourceType, autoscalingv2.PodsMetricSourceType, autoscalingv2.ResourceMetricSourceType)
+	errs = append(errs, known...)
+	// Object becomes object, ContainerResource containerResource.
+	want := ""
+	if len(known) == 0 {
+		want = strings.ToLower(string(m.Type[:1])) + string(m.Type[1:])
+	}
+	set := setFields(m)
+	for _, name := range set {
+		errs = append(errs, validateMetricSource(p.Child(name), name, m)...)
+	}
+	if want == "" {
 		return errs
 	}
-	// Object becomes object, ContainerResource containerResource.
-	want := strings.ToLower(string(m.Type[:1])) + string(m.Type[1:])
-	found := false
-	for _, name := range setFields(m) {
-		if name == want {
-			found = true
-		} else {
+	if !slices.Contains(set, want) {
+		errs = append(errs, field.Required(p.Child(want), "must populate information for the given metric source"))
+	}
+	for _, name := range set {
+		if name != want {
 			errs = append(errs, field.Forbidden(p.Child(name), "must populate the given metric source only"))
 		}
 	}
-	if !found {
-		return append(errs, field.Required(p.Child(want), "must populate information for the given metric source"))
-	}
-	p = p.Child(want)
-	switch m.Type {
-	case autoscalingv2.ObjectMetricSourceType:
+	return errs
+}
+
+// validateMetricSource checks the source that stands in the field name.
+func validateMetricSource(p *field.Path, name string, m *autoscalingv2.MetricSpec) field.ErrorList {
+	var errs field.ErrorList
+	switch name {
+	case "object":
 		errs = append(errs, validateTarget(p.Child("describedObject"), m.Object.DescribedObject)...)
 		errs = append(errs, validateMetricName(p.Child("metric"), m.Object.Metric)...)
 		errs = append(errs, validateMetricTarget(p.Child("target"), &m.Object.Target)...)
 		if m.Object.Target.Value == nil && m.Object.Target.AverageValue == nil {
 			errs = append(errs, field.Required(p.Child("target", "averageValue"), "must set either a target value or averageValue"))
 		}
-	case autoscalingv2.PodsMetricSourceType:
+	case "pods":
 		errs = append(errs, validateMetricName(p.Child("metric"), m.Pods.Metric)...)
 		errs = append(errs, validateMetricTarget(p.Child("target"), &m.Pods.Target)...)
 		if m.Pods.Target.AverageValue == nil || m.Pods.Target.AverageValue.Sign() != 1 {
 			errs = append(errs, field.Required(p.Child("target", "averageValue"), "must specify a positive target averageValue"))
 		}
-	case autoscalingv2.ResourceMetricSourceType:
+	case "resource":
 		errs = append(errs, validateResourceMetric(p, m.Resource.Name, &m.Resource.Target)...)
-	case autoscalingv2.ContainerResourceMetricSourceType:
-		errs = append(errs, required(p.Child("container"), m.ContainerResource.Container, nil)...)
+	case "containerResource":
+		errs = append(errs, required(p.Child("container"), m.ContainerResource.Container, validation.IsDNS1123Label)...)
+		if m.ContainerResource.Name != "" {
+			errs = append(errs, containerResource(p.Child("name"), m.ContainerResource.Name)...)
+		}
 		errs = append(errs, validateResourceMetric(p, m.ContainerResource.Name, &m.ContainerResource.Target)...)
-	case autoscalingv2.ExternalMetricSourceType:
+	case "external":
 		errs = append(errs, validateMetricName(p.Child("metric"), m.External.Metric)...)
 		errs = append(errs, validateMetricTarget(p.Child("target"), &m.External.Target)...)
 		switch t := &m.External.Target; {
@@ -162,12 +184,21 @@ func validateMetric(p *field.Path, m *autoscalingv2.MetricSpec) field.ErrorList 
 }
 
 func validateMetricName(p *field.Path, m autoscalingv2.MetricIdentifier) field.ErrorList {
-	return required(p.Child("name"), m.Name, path.IsValidPathSegmentName)
+	var errs field.ErrorList
+	if m.Name == "" {
+		errs = append(errs, field.Required(p.Child("name"), "must specify a metric name"))
+	} else {
+		errs = append(errs, invalids(p.Child("name"), m.Name, path.IsValidPathSegmentName(m.Name))...)
+	}
+	return append(errs, validateSelector(p.Child("selector"), m.Selector)...)
 }
 
 func validateMetricTarget(p *field.Path, t *autoscalingv2.MetricTarget) field.ErrorList {
-	errs := required(p.Child("type"), string(t.Type), nil)
-	if t.Type != "" && t.Type != autoscalingv2.UtilizationMetricType && t.Type != autoscalingv2.ValueMetricType && t.Type != autoscalingv2.AverageValueMetricType {
+	var errs field.ErrorList
+	if t.Type == "" {
+		errs = append(errs, field.Required(p.Child("type"), "must specify a metric target type"))
+	}
+	if t.Type != autoscalingv2.UtilizationMetricType && t.Type != autoscalingv2.ValueMetricType && t.Type != autoscalingv2.AverageValueMetricType {
 		errs = append(errs, field.Invalid(p.Child("type"), t.Type, "must be either Utilization, Value, or AverageValue"))
 	}
 	if t.Value != nil && t.Value.Sign() != 1 {
@@ -206,11 +237,11 @@ func validateScaling(p *field.Path, r *autoscalingv2.HPAScalingRules) field.Erro
 		errs = append(errs, field.Invalid(p.Child("stabilizationWindowSeconds"), *w, fmt.Sprintf("must be less than or equal to %v", maxWindow)))
 	}
 	if r.SelectPolicy != nil {
-		errs = append(errs, supported(p.Child("selectPolicy"), *r.SelectPolicy, autoscalingv2.MaxChangePolicySelect,
-			autoscalingv2.MinChangePolicySelect, autoscalingv2.DisabledPolicySelect)...)
+		errs = append(errs, supported(p.Child("selectPolicy"), *r.SelectPolicy, autoscalingv2.DisabledPolicySelect,
+			autoscalingv2.MaxChangePolicySelect, autoscalingv2.MinChangePolicySelect)...)
 	}
 	if r.Tolerance != nil && r.Tolerance.Sign() < 0 {
-		errs = append(errs, field.Invalid(p.Child("tolerance"), r.Tolerance.String(), "must be greater than or equal to zero"))
+		errs = append(errs, field.Invalid(p.Child("tolerance"), r.Tolerance.String(), notNegative))
 	}
 	if len(r.Policies) == 0 {
 		errs = append(errs, field.Required(p.Child("policies"), "must specify at least one Policy"))

@@ -22,8 +22,8 @@ func autoscalerColumns() []Column {
 			}
 			return strconv.Itoa(int(*h.Spec.MinReplicas))
 		}).
-		count("MaxPods", spec["maxReplicas"], func(h *autoscalingv2.HorizontalPodAutoscaler) int64 { return int64(h.Spec.MaxReplicas) }).
-		count("Replicas", status["currentReplicas"], func(h *autoscalingv2.HorizontalPodAutoscaler) int64 { return int64(h.Status.CurrentReplicas) }).
+		count("MaxPods", spec["maxReplicas"], func(h *autoscalingv2.HorizontalPodAutoscaler) int64 { return int64(h.Spec.MaxReplicas) }).as("string").
+		count("Replicas", status["currentReplicas"], func(h *autoscalingv2.HorizontalPodAutoscaler) int64 { return int64(h.Status.CurrentReplicas) }).as("string").
 		age()
 }
 

@@ -19,9 +19,12 @@ import (
 	nodev1 "k8s.io/api/node/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	storagemigrationv1 "k8s.io/api/storagemigration/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 )
 
 // builtin makes every built-in kind, with its retired versions.
@@ -30,9 +33,10 @@ func builtin() []*Kind {
 		coreKinds(), appsKinds(), authKinds(), autoscalingKinds(), batchKinds(),
 		certificatesKinds(), networkingKinds(), policyKinds(), rbacKinds(), storageKinds(),
 		admissionKinds(), schedulingKinds(), coordinationKinds(), nodeKinds(),
-		discoveryKinds(), flowcontrolKinds(),
+		discoveryKinds(), flowcontrolKinds(), resourceKinds(), migrationKinds(), aggregationKinds(),
 	)
 	addRetired(kinds)
+	addUpdateRules(kinds)
 	return kinds
 }
 
@@ -176,6 +180,20 @@ func discoveryKinds() []*Kind {
 func flowcontrolKinds() []*Kind {
 	gv := flowcontrolv1.SchemeGroupVersion
 	return []*Kind{flowSchemaKind(gv), priorityLevelConfigurationKind(gv)}
+}
+
+// resourceKinds are those of dynamic resource allocation.
+func resourceKinds() []*Kind {
+	gv := resourcev1.SchemeGroupVersion
+	return []*Kind{deviceClassKind(gv), deviceTaintRuleKind(gv), resourceClaimKind(gv), resourceClaimTemplateKind(gv), resourceSliceKind(gv)}
+}
+
+func migrationKinds() []*Kind {
+	return []*Kind{storageVersionMigrationKind(storagemigrationv1.SchemeGroupVersion)}
+}
+
+func aggregationKinds() []*Kind {
+	return []*Kind{apiServiceKind(apiregistrationv1.SchemeGroupVersion)}
 }
 
 // scaleKind and evictionKind are bodies of subresources.

@@ -6,10 +6,12 @@ import (
 	"slices"
 	"sync"
 
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	kubeversion "k8s.io/apimachinery/pkg/version"
 	"k8s.io/client-go/kubernetes/scheme"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 )
 
 // Match is a kind as found under one of its versions. A nil Version is the hub.
@@ -51,6 +53,9 @@ type Catalogue struct {
 	byGroupResource map[schema.GroupResource]*Kind
 	byResource      map[schema.GroupVersionResource]Match
 	byKind          map[schema.GroupVersionKind]Match
+	// generation counts changes; changed is closed at the next one.
+	generation uint64
+	changed    chan struct{}
 }
 
 // NewCatalogue returns an empty catalogue whose typed kinds are those of s.
@@ -60,12 +65,39 @@ func NewCatalogue(s *runtime.Scheme) *Catalogue {
 		byGroupResource: map[schema.GroupResource]*Kind{},
 		byResource:      map[schema.GroupVersionResource]Match{},
 		byKind:          map[schema.GroupVersionKind]Match{},
+		changed:         make(chan struct{}),
 	}
+}
+
+// Changes returns how often the catalogue has changed and a channel that is
+// closed when it changes again.
+func (c *Catalogue) Changes() (generation uint64, next <-chan struct{}) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.generation, c.changed
+}
+
+// touch tells those who wait. The caller holds mu.
+func (c *Catalogue) touch() {
+	c.generation++
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// builtinScheme knows client-go's types and those of kinds that it lacks.
+func builtinScheme() *runtime.Scheme {
+	s := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{scheme.AddToScheme, apiregistrationv1.AddToScheme, apiextensionsv1.AddToScheme} {
+		if err := add(s); err != nil {
+			panic(fmt.Sprintf("cannot register the built-in types: %v", err)) // the libraries contradict each other
+		}
+	}
+	return s
 }
 
 // Builtin returns a catalogue of every built-in kind.
 func Builtin() *Catalogue {
-	c := NewCatalogue(scheme.Scheme)
+	c := NewCatalogue(builtinScheme())
 	for _, k := range builtin() {
 		c.Add(k)
 	}
@@ -93,6 +125,7 @@ func (c *Catalogue) Add(k *Kind) {
 	for i := range k.Versions {
 		c.index(k, Match{Kind: k, Version: &k.Versions[i]})
 	}
+	c.touch()
 }
 
 func (c *Catalogue) index(k *Kind, m Match) {
@@ -111,6 +144,7 @@ func (c *Catalogue) Remove(gr schema.GroupResource) {
 	defer c.mu.Unlock()
 	if k := c.byGroupResource[gr]; k != nil {
 		c.remove(k)
+		c.touch()
 	}
 }
 
@@ -195,7 +229,7 @@ func groupOrder() []string {
 		"autoscaling", "batch", "certificates.k8s.io", "networking.k8s.io", "policy",
 		"rbac.authorization.k8s.io", "storage.k8s.io", "admissionregistration.k8s.io",
 		"apiextensions.k8s.io", "scheduling.k8s.io", "coordination.k8s.io", "node.k8s.io",
-		"discovery.k8s.io", "resource.k8s.io", "flowcontrol.apiserver.k8s.io",
+		"discovery.k8s.io", "resource.k8s.io", "flowcontrol.apiserver.k8s.io", "storagemigration.k8s.io",
 	}
 }
 

@@ -4,14 +4,17 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
+	certificatesv1beta1 "k8s.io/api/certificates/v1beta1"
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/duration"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -32,7 +35,7 @@ func certificateSigningRequestKind(gv schema.GroupVersion) *Kind {
 	k.Validate = check1(validateCSR)
 	k.ValidateUpdate = check2(func(c, _ *csr) field.ErrorList { return nil })
 	k.Fields = select1(func(c *csr) fields.Set { return fields.Set{"spec.signerName": c.Spec.SignerName} })
-	doc := certificatesv1.CertificateSigningRequestSpec{}.SwaggerDoc()
+	doc := certificatesv1beta1.CertificateSigningRequestSpec{}.SwaggerDoc()
 	k.Columns = named[*csr]().
 		age().
 		text("SignerName", doc["signerName"], func(c *csr) string { return c.Spec.SignerName }).
@@ -43,7 +46,7 @@ func certificateSigningRequestKind(gv schema.GroupVersion) *Kind {
 			}
 			return duration.HumanDuration(time.Duration(*c.Spec.ExpirationSeconds) * time.Second)
 		}).
-		text("Condition", "Approval and issuance state of the request", csrCondition)
+		text("Condition", certificatesv1beta1.CertificateSigningRequestStatus{}.SwaggerDoc()["conditions"], csrCondition)
 	k.Subresources = []Subresource{
 		{
 			Name:  "approval",
@@ -65,8 +68,6 @@ func validateCSR(c *certificatesv1.CertificateSigningRequest) field.ErrorList {
 	var errs field.ErrorList
 	block, rest := pem.Decode(s.Request)
 	switch {
-	case len(s.Request) == 0:
-		errs = append(errs, field.Required(p.Child("request"), ""))
 	case block == nil || block.Type != "CERTIFICATE REQUEST" || len(strings.TrimSpace(string(rest))) > 0:
 		errs = append(errs, field.Invalid(p.Child("request"), s.Request, "PEM block type must be CERTIFICATE REQUEST"))
 	default:
@@ -79,6 +80,7 @@ func validateCSR(c *certificatesv1.CertificateSigningRequest) field.ErrorList {
 	}
 	seen := map[certificatesv1.KeyUsage]bool{}
 	for i, u := range s.Usages {
+		errs = append(errs, supported(p.Child("usages").Index(i), u, keyUsages()...)...)
 		if seen[u] {
 			errs = append(errs, field.Duplicate(p.Child("usages").Index(i), u))
 		}
@@ -94,6 +96,18 @@ func validateCSR(c *certificatesv1.CertificateSigningRequest) field.ErrorList {
 	return errs
 }
 
+// keyUsages are all that a certificate may be asked for, sorted.
+func keyUsages() []certificatesv1.KeyUsage {
+	return []certificatesv1.KeyUsage{
+		certificatesv1.UsageAny, certificatesv1.UsageCertSign, certificatesv1.UsageClientAuth, certificatesv1.UsageCodeSigning,
+		certificatesv1.UsageContentCommitment, certificatesv1.UsageCRLSign, certificatesv1.UsageDataEncipherment, certificatesv1.UsageDecipherOnly,
+		certificatesv1.UsageDigitalSignature, certificatesv1.UsageEmailProtection, certificatesv1.UsageEncipherOnly, certificatesv1.UsageIPsecEndSystem,
+		certificatesv1.UsageIPsecTunnel, certificatesv1.UsageIPsecUser, certificatesv1.UsageKeyAgreement, certificatesv1.UsageKeyEncipherment,
+		certificatesv1.UsageMicrosoftSGC, certificatesv1.UsageNetscapeSGC, certificatesv1.UsageOCSPSigning, certificatesv1.UsageSMIME,
+		certificatesv1.UsageServerAuth, certificatesv1.UsageSigning, certificatesv1.UsageTimestamping,
+	}
+}
+
 // validateSigner checks domain/path, both of labels.
 func validateSigner(p *field.Path, name string) field.ErrorList {
 	if name == "" {
@@ -103,11 +117,21 @@ func validateSigner(p *field.Path, name string) field.ErrorList {
 	if !ok || strings.Contains(rest, "/") {
 		return field.ErrorList{field.Invalid(p, name, "must be a fully qualified domain and path of the form 'example.com/signer-name'")}
 	}
-	errs := invalids(p, domain, validation.IsDNS1123Subdomain(domain))
+	var errs field.ErrorList
+	for _, label := range strings.Split(domain, ".") {
+		for _, m := range validation.IsDNS1123Label(label) {
+			errs = append(errs, field.Invalid(p, domain, fmt.Sprintf("validating label %q: %s", label, m)))
+		}
+	}
 	if len(errs) == 0 && len(strings.Split(domain, ".")) < 2 {
 		errs = append(errs, field.Invalid(p, domain, "should be a domain with at least two segments separated by dots"))
 	}
 	return append(errs, invalids(p, rest, validation.IsDNS1123Subdomain(rest))...)
+}
+
+// decided says that a condition is a decision, which is never taken back.
+func decided(t certificatesv1.RequestConditionType) bool {
+	return t == certificatesv1.CertificateApproved || t == certificatesv1.CertificateDenied || t == certificatesv1.CertificateFailed
 }
 
 func validateCSRConditions(c, old *certificatesv1.CertificateSigningRequest) field.ErrorList {
@@ -117,8 +141,11 @@ func validateCSRConditions(c, old *certificatesv1.CertificateSigningRequest) fie
 	for i, cond := range c.Status.Conditions {
 		at := p.Index(i)
 		errs = append(errs, required(at.Child("type"), string(cond.Type), nil)...)
-		errs = append(errs, oneOf(at.Child("status"), cond.Status, corev1.ConditionFalse, corev1.ConditionTrue, corev1.ConditionUnknown)...)
-		if cond.Status != corev1.ConditionTrue && (cond.Type == certificatesv1.CertificateApproved || cond.Type == certificatesv1.CertificateDenied || cond.Type == certificatesv1.CertificateFailed) {
+		if !decided(cond.Type) {
+			errs = append(errs, oneOf(at.Child("status"), cond.Status, corev1.ConditionFalse, corev1.ConditionTrue, corev1.ConditionUnknown)...)
+		} else if cond.Status == "" {
+			errs = append(errs, field.Required(at.Child("status"), ""))
+		} else if cond.Status != corev1.ConditionTrue {
 			errs = append(errs, field.NotSupported(at.Child("status"), cond.Status, []string{string(corev1.ConditionTrue)}))
 		}
 		if seen[cond.Type] {
@@ -130,7 +157,7 @@ func validateCSRConditions(c, old *certificatesv1.CertificateSigningRequest) fie
 		errs = append(errs, field.Invalid(p, certificatesv1.CertificateApproved, "Approved and Denied conditions are mutually exclusive"))
 	}
 	for _, cond := range old.Status.Conditions {
-		if (cond.Type == certificatesv1.CertificateApproved || cond.Type == certificatesv1.CertificateDenied || cond.Type == certificatesv1.CertificateFailed) && !seen[cond.Type] {
+		if decided(cond.Type) && !seen[cond.Type] {
 			errs = append(errs, field.Forbidden(p, fmt.Sprintf("updates may not remove a condition of type %q", cond.Type)))
 		}
 	}
@@ -139,6 +166,15 @@ func validateCSRConditions(c, old *certificatesv1.CertificateSigningRequest) fie
 
 func validateCSRStatus(c, old *certificatesv1.CertificateSigningRequest) field.ErrorList {
 	errs := validateCSRConditions(c, old)
+	// Who may sign may not approve by it.
+	for _, t := range []certificatesv1.RequestConditionType{certificatesv1.CertificateApproved, certificatesv1.CertificateDenied} {
+		has := func(r *certificatesv1.CertificateSigningRequest) bool {
+			return slices.ContainsFunc(r.Status.Conditions, func(c certificatesv1.CertificateSigningRequestCondition) bool { return c.Type == t })
+		}
+		if has(c) && !has(old) {
+			errs = append(errs, field.Forbidden(field.NewPath("status", "conditions"), fmt.Sprintf("updates may not add a condition of type %q", t)))
+		}
+	}
 	if len(old.Status.Certificate) > 0 && !apiequality.Semantic.DeepEqual(c.Status.Certificate, old.Status.Certificate) {
 		errs = append(errs, field.Forbidden(field.NewPath("status", "certificate"), "updates may not set or modify existing certificate content"))
 	}
@@ -236,6 +272,26 @@ func podCertificateRequestKind(gv schema.GroupVersion) *Kind {
 	k.Fields = select1(func(r *pcr) fields.Set {
 		return fields.Set{"spec.signerName": r.Spec.SignerName, "spec.podName": r.Spec.PodName, "spec.nodeName": string(r.Spec.NodeName)}
 	})
+	doc := certificatesv1beta1.PodCertificateRequestSpec{}.SwaggerDoc()
+	k.Columns = named[*pcr]().
+		text("PodName", doc["podName"], func(r *pcr) string { return r.Spec.PodName }).
+		text("ServiceAccountName", doc["serviceAccountName"], func(r *pcr) string { return r.Spec.ServiceAccountName }).
+		text("NodeName", doc["nodeName"], func(r *pcr) string { return string(r.Spec.NodeName) }).
+		text("SignerName", doc["signerName"], func(r *pcr) string { return r.Spec.SignerName }).
+		text("State", "Is the request Pending, Issued, Denied, or Failed?", func(r *pcr) string {
+			state := "Pending"
+			for _, c := range r.Status.Conditions {
+				switch c.Type {
+				case certificatesv1.PodCertificateRequestConditionTypeIssued, certificatesv1.PodCertificateRequestConditionTypeDenied,
+					certificatesv1.PodCertificateRequestConditionTypeFailed:
+					state = c.Type
+				}
+			}
+			return state
+		}).
+		text("UnverifiedUserAnnotations", doc["unverifiedUserAnnotations"], func(r *pcr) string {
+			return labels.FormatLabels(r.Spec.UnverifiedUserAnnotations)
+		}).wide()
 	k.Subresources = []Subresource{status(func(r, old *pcr) { r.Spec = *old.Spec.DeepCopy() }, nil)}
 	return k
 }

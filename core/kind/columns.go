@@ -27,6 +27,14 @@ func (c columns[T]) at(name, description string, cell func(T, time.Time) string)
 	})
 }
 
+// mixed is text where the cell is sometimes a number.
+func (c columns[T]) mixed(name, description string, cell func(T) any) columns[T] {
+	return append(c, Column{
+		TableColumnDefinition: metav1.TableColumnDefinition{Name: name, Type: "string", Description: description},
+		Cell:                  func(o Object, _ time.Time) any { return cell(o.(T)) },
+	})
+}
+
 func (c columns[T]) count(name, description string, cell func(T) int64) columns[T] {
 	return append(c, Column{
 		TableColumnDefinition: metav1.TableColumnDefinition{Name: name, Type: "integer", Description: description},
@@ -56,10 +64,32 @@ func (c columns[T]) age() columns[T] {
 	})
 }
 
+// as declares the last column to be of another type than its cells, where
+// upstream does.
+func (c columns[T]) as(kind string) columns[T] {
+	c[len(c)-1].Type = kind
+	return c
+}
+
+func (c columns[T]) format(format string) columns[T] {
+	c[len(c)-1].Format = format
+	return c
+}
+
 // wide makes the last column one that only -o wide shows.
 func (c columns[T]) wide() columns[T] {
 	c[len(c)-1].Priority = 1
 	return c
+}
+
+// DefaultColumns are upstream's for kinds that have none of their own.
+func DefaultColumns() []Column {
+	return append(named[Object](), Column{
+		TableColumnDefinition: metav1.TableColumnDefinition{
+			Name: "Created At", Type: "date", Description: metav1.ObjectMeta{}.SwaggerDoc()["creationTimestamp"],
+		},
+		Cell: func(o Object, _ time.Time) any { return o.GetCreationTimestamp().UTC().Format(time.RFC3339) },
+	})
 }
 
 // named starts a kind's columns with its name.

@@ -19,7 +19,7 @@ func configMapKind(gv schema.GroupVersion) *Kind {
 	k.Columns = named[*corev1.ConfigMap]().
 		count("Data", corev1.ConfigMap{}.SwaggerDoc()["data"], func(c *corev1.ConfigMap) int64 {
 			return int64(len(c.Data) + len(c.BinaryData))
-		}).
+		}).as("string").
 		age()
 	return k
 }

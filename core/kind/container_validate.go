@@ -16,17 +16,17 @@ type podScope struct {
 	claims        map[string]bool
 	hostNetwork   bool
 	restartPolicy corev1.RestartPolicy
+	// grace is how many seconds the pod has to end.
+	grace *int64
 }
 
-func newPodScope(s *corev1.PodSpec) *podScope {
+func newPodScope(s *corev1.PodSpec, volumes map[string]*corev1.Volume) *podScope {
 	scope := &podScope{
-		volumes:       map[string]*corev1.Volume{},
+		volumes:       volumes,
 		claims:        map[string]bool{},
 		hostNetwork:   s.HostNetwork,
 		restartPolicy: s.RestartPolicy,
-	}
-	for i := range s.Volumes {
-		scope.volumes[s.Volumes[i].Name] = &s.Volumes[i]
+		grace:         s.TerminationGracePeriodSeconds,
 	}
 	for i := range s.ResourceClaims {
 		scope.claims[s.ResourceClaims[i].Name] = true
@@ -49,7 +49,7 @@ func (scope *podScope) containers(p *field.Path, cs []corev1.Container) field.Er
 		}
 		names[c.Name] = true
 		errs = append(errs, validateProbes(at, c)...)
-		errs = append(errs, validateRestartRules(at, c)...)
+		errs = append(errs, validateRestartRules(at, c, false)...)
 	}
 	return append(errs, hostPortConflicts(p, cs)...)
 }
@@ -69,7 +69,7 @@ func (scope *podScope) initContainers(p *field.Path, cs, regular []corev1.Contai
 		}
 		names[c.Name] = true
 		errs = append(errs, hostPortConflicts(p, cs[i:i+1])...)
-		errs = append(errs, validateRestartRules(at, c)...)
+		errs = append(errs, validateRestartRules(at, c, true)...)
 		if deref(c.RestartPolicy) == corev1.ContainerRestartPolicyAlways {
 			errs = append(errs, validateProbes(at, c)...)
 			continue
@@ -105,15 +105,20 @@ func (scope *podScope) container(p *field.Path, c *corev1.Container) field.Error
 		hook := func(name string, h *corev1.LifecycleHandler) {
 			if h != nil {
 				errs = append(errs, validateHandler(p.Child("lifecycle", name), handler{
-					exec: h.Exec, httpGet: h.HTTPGet, tcpSocket: h.TCPSocket, sleep: h.Sleep,
+					exec: h.Exec, httpGet: h.HTTPGet, tcpSocket: h.TCPSocket, sleep: h.Sleep, grace: scope.grace,
 				})...)
 			}
 		}
 		hook("postStart", c.Lifecycle.PostStart)
 		hook("preStop", c.Lifecycle.PreStop)
 	}
-	errs = append(errs, oneOf(p.Child("terminationMessagePolicy"), c.TerminationMessagePolicy,
-		corev1.TerminationMessageFallbackToLogsOnError, corev1.TerminationMessageReadFile)...)
+	if at := p.Child("terminationMessagePolicy"); c.TerminationMessagePolicy == "" {
+		errs = append(errs, field.Required(at, ""))
+	} else if c.TerminationMessagePolicy != corev1.TerminationMessageReadFile && c.TerminationMessagePolicy != corev1.TerminationMessageFallbackToLogsOnError {
+		// The list in upstream's order, which is not that of the alphabet.
+		errs = append(errs, field.NotSupported(at, c.TerminationMessagePolicy,
+			[]corev1.TerminationMessagePolicy{corev1.TerminationMessageReadFile, corev1.TerminationMessageFallbackToLogsOnError}))
+	}
 	errs = append(errs, scope.ports(p.Child("ports"), c.Ports)...)
 	errs = append(errs, scope.env(p.Child("env"), c.Env)...)
 	errs = append(errs, validateEnvFrom(p.Child("envFrom"), c.EnvFrom)...)
@@ -125,6 +130,7 @@ func (scope *podScope) container(p *field.Path, c *corev1.Container) field.Error
 	return append(errs, validateSecurityContext(p.Child("securityContext"), c.SecurityContext)...)
 }
 
+// resizePolicies are reported at the list, as upstream does.
 func (scope *podScope) resizePolicies(p *field.Path, policies []corev1.ContainerResizePolicy) field.ErrorList {
 	var errs field.ErrorList
 	seen := map[corev1.ResourceName]bool{}
@@ -133,33 +139,42 @@ func (scope *podScope) resizePolicies(p *field.Path, policies []corev1.Container
 			errs = append(errs, field.Duplicate(p.Index(i), r.ResourceName))
 		}
 		seen[r.ResourceName] = true
-		errs = append(errs, oneOf(p.Index(i).Child("resourceName"), r.ResourceName, corev1.ResourceCPU, corev1.ResourceMemory)...)
-		errs = append(errs, oneOf(p.Index(i).Child("restartPolicy"), r.RestartPolicy, corev1.NotRequired, corev1.RestartContainer)...)
+		errs = append(errs, oneOf(p, r.ResourceName, corev1.ResourceCPU, corev1.ResourceMemory)...)
+		errs = append(errs, oneOf(p, r.RestartPolicy, corev1.NotRequired, corev1.RestartContainer)...)
 		if scope.restartPolicy == corev1.RestartPolicyNever && r.RestartPolicy != corev1.NotRequired {
-			errs = append(errs, field.Invalid(p.Index(i).Child("restartPolicy"), r.RestartPolicy, "must be 'NotRequired' when `restartPolicy` is 'Never'"))
+			errs = append(errs, field.Invalid(p, r.RestartPolicy, "must be 'NotRequired' when pod `restartPolicy` is 'Never'"))
 		}
 	}
 	return errs
 }
 
-func validateRestartRules(p *field.Path, c *corev1.Container) field.ErrorList {
+func validateRestartRules(p *field.Path, c *corev1.Container, init bool) field.ErrorList {
 	var errs field.ErrorList
 	if c.RestartPolicy != nil {
 		errs = append(errs, supported(p.Child("restartPolicy"), *c.RestartPolicy, corev1.ContainerRestartPolicyAlways,
 			corev1.ContainerRestartPolicyNever, corev1.ContainerRestartPolicyOnFailure)...)
 	} else if len(c.RestartPolicyRules) > 0 {
 		errs = append(errs, field.Required(p.Child("restartPolicy"), "must specify restartPolicy when restart rules are used"))
+		if init {
+			return errs
+		}
+	}
+	if n := len(c.RestartPolicyRules); n > 20 {
+		errs = append(errs, field.TooMany(p.Child("restartPolicyRules"), n, 20))
 	}
 	for i, r := range c.RestartPolicyRules {
 		at := p.Child("restartPolicyRules").Index(i)
-		errs = append(errs, oneOf(at.Child("action"), r.Action,
+		errs = append(errs, supported(at.Child("action"), r.Action,
 			corev1.ContainerRestartRuleActionRestart, corev1.ContainerRestartRuleActionRestartAllContainers)...)
 		if r.ExitCodes == nil {
 			errs = append(errs, field.Required(at.Child("exitCodes"), "must be specified"))
 			continue
 		}
-		errs = append(errs, oneOf(at.Child("exitCodes", "operator"), r.ExitCodes.Operator,
+		errs = append(errs, supported(at.Child("exitCodes", "operator"), r.ExitCodes.Operator,
 			corev1.ContainerRestartRuleOnExitCodesOpIn, corev1.ContainerRestartRuleOnExitCodesOpNotIn)...)
+		if n := len(r.ExitCodes.Values); n > 255 {
+			errs = append(errs, field.TooMany(at.Child("exitCodes", "values"), n, 255))
+		}
 	}
 	return errs
 }
@@ -186,12 +201,6 @@ func (scope *podScope) ports(p *field.Path, ports []corev1.ContainerPort) field.
 			errs = append(errs, portNumber(at.Child("hostPort"), port.HostPort)...)
 		}
 		errs = append(errs, validateProtocol(at.Child("protocol"), port.Protocol)...)
-		if port.HostIP != "" {
-			errs = append(errs, validation.IsValidIPForLegacyField(at.Child("hostIP"), port.HostIP, true, nil)...)
-		}
-		if scope.hostNetwork && port.HostPort != port.ContainerPort {
-			errs = append(errs, field.Invalid(at.Child("containerPort"), port.ContainerPort, "must match `hostPort` when `hostNetwork` is true"))
-		}
 	}
 	return errs
 }
@@ -270,7 +279,8 @@ func (scope *podScope) fileKeyRef(p *field.Path, r *corev1.FileKeySelector) fiel
 	errs := required(p.Child("key"), r.Key, validation.IsRelaxedEnvVarName)
 	if r.VolumeName == "" {
 		errs = append(errs, field.Required(p.Child("volumeName"), ""))
-	} else if v := scope.volumes[r.VolumeName]; v == nil {
+	}
+	if v := scope.volumes[r.VolumeName]; v == nil {
 		errs = append(errs, field.NotFound(p.Child("volumeName"), r.VolumeName))
 	} else if v.EmptyDir == nil {
 		errs = append(errs, field.Invalid(p.Child("volumeName"), r.VolumeName, "referenced volume must be of type emptyDir"))
@@ -282,7 +292,7 @@ func (scope *podScope) fileKeyRef(p *field.Path, r *corev1.FileKeySelector) fiel
 }
 
 func validateKeyRef(p *field.Path, name, key string) field.ErrorList {
-	errs := required(p.Child("name"), name, subdomain)
+	errs := invalids(p.Child("name"), name, subdomain(name))
 	return append(errs, required(p.Child("key"), key, validation.IsConfigMapKey)...)
 }
 
@@ -306,7 +316,13 @@ func validateFieldRef(p *field.Path, f *corev1.ObjectFieldSelector, paths []stri
 		}
 		return field.ErrorList{field.Invalid(p, f.FieldPath, "does not support subscript")}
 	}
-	return supported(p.Child("fieldPath"), f.FieldPath, paths...)
+	switch f.FieldPath {
+	case "metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid",
+		"spec.nodeName", "spec.restartPolicy", "spec.serviceAccountName", "spec.schedulerName",
+		"status.phase", "status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs", "spec.host":
+		return supported(p.Child("fieldPath"), f.FieldPath, paths...)
+	}
+	return field.ErrorList{field.Invalid(p.Child("fieldPath"), f.FieldPath, "error converting fieldPath: field label not supported: "+f.FieldPath)}
 }
 
 func validateResourceFieldRef(p *field.Path, r *corev1.ResourceFieldSelector, inVolume bool) field.ErrorList {
@@ -328,16 +344,24 @@ func validateResourceFieldRef(p *field.Path, r *corev1.ResourceFieldSelector, in
 			"requests.cpu", "requests.ephemeral-storage", "requests.memory",
 		})}
 	}
-	allowed := divisors[name]
-	if allowed == nil {
-		allowed = divisors["memory"]
+	allowed, what := divisors[name], name
+	switch name {
+	case "cpu":
+		what = "1m and 1 are supported with the cpu"
+	default:
+		if allowed == nil {
+			allowed, name = divisors["memory"], "hugepages"
+		} else if name == "ephemeral-storage" {
+			name = "local ephemeral storage"
+		}
+		what = strings.Join(allowed[2:], ", ") + " are supported with the " + name
 	}
 	for _, d := range allowed {
 		if r.Divisor.String() == d {
 			return nil
 		}
 	}
-	return field.ErrorList{field.Invalid(p.Child("divisor"), r.Resource, fmt.Sprintf("only divisor's values %s are supported with the %s resource", strings.Join(allowed[2:], ", "), name))}
+	return field.ErrorList{field.Invalid(p.Child("divisor"), r.Resource, "only divisor's values "+what+" resource")}
 }
 
 func validateEnvFrom(p *field.Path, from []corev1.EnvFromSource) field.ErrorList {
@@ -355,9 +379,9 @@ func validateEnvFrom(p *field.Path, from []corev1.EnvFromSource) field.ErrorList
 		}
 		switch {
 		case f.ConfigMapRef == nil && f.SecretRef == nil:
-			errs = append(errs, field.Invalid(at, "", "must specify one of: `configMapRef` or `secretRef`"))
+			errs = append(errs, field.Invalid(p, "", "must specify one of: `configMapRef` or `secretRef`"))
 		case f.ConfigMapRef != nil && f.SecretRef != nil:
-			errs = append(errs, field.Invalid(at, "", "may not have more than one field specified at a time"))
+			errs = append(errs, field.Invalid(p, "", "may not have more than one field specified at a time"))
 		}
 	}
 	return errs
@@ -370,8 +394,10 @@ func (scope *podScope) mounts(p *field.Path, c *corev1.Container) field.ErrorLis
 		devicePaths[d.DevicePath], devices[d.Name] = true, true
 	}
 	mounted := map[string]bool{}
+	// Upstream reports some errors at the list and not at the mount.
+	list := p.Child("volumeMounts")
 	for i, m := range c.VolumeMounts {
-		at := p.Child("volumeMounts").Index(i)
+		at := list.Index(i)
 		mounted[m.Name] = true
 		if m.Name == "" {
 			errs = append(errs, field.Required(at.Child("name"), ""))
@@ -393,38 +419,48 @@ func (scope *podScope) mounts(p *field.Path, c *corev1.Container) field.ErrorLis
 			errs = append(errs, field.Invalid(at.Child("mountPath"), m.MountPath, "must not already exist as a path in volumeDevices"))
 		}
 		if m.SubPath != "" {
-			errs = append(errs, relativePath(at.Child("subPath"), m.SubPath)...)
+			errs = append(errs, relativePath(list.Child("subPath"), m.SubPath)...)
 		}
 		if m.SubPathExpr != "" {
 			if m.SubPath != "" {
 				errs = append(errs, field.Invalid(at.Child("subPathExpr"), m.SubPathExpr, "subPathExpr and subPath are mutually exclusive"))
 			}
-			errs = append(errs, relativePath(at.Child("subPathExpr"), m.SubPathExpr)...)
+			errs = append(errs, relativePath(list.Child("subPathExpr"), m.SubPathExpr)...)
 		}
-		errs = append(errs, validatePropagation(at, &m, c)...)
+		errs = append(errs, validatePropagation(list, &m, c)...)
 	}
-	seen := map[string]bool{}
+	names, paths := map[string]bool{}, map[string]bool{}
 	for i, d := range c.VolumeDevices {
-		at := p.Child("volumeDevices").Index(i)
+		name, device := p.Child("volumeDevices").Index(i).Child("name"), p.Child("volumeDevices").Index(i).Child("devicePath")
 		if d.Name == "" {
-			errs = append(errs, field.Required(at.Child("name"), ""))
-		} else if v := scope.volumes[d.Name]; v == nil {
-			errs = append(errs, field.NotFound(at.Child("name"), d.Name))
+			errs = append(errs, field.Required(name, ""))
+		}
+		if names[d.Name] {
+			errs = append(errs, field.Invalid(name, d.Name, "must be unique"))
+		}
+		if v := scope.volumes[d.Name]; v == nil {
+			errs = append(errs, field.NotFound(name, d.Name))
 		} else if v.PersistentVolumeClaim == nil && v.Ephemeral == nil {
-			errs = append(errs, field.Invalid(at.Child("name"), d.Name, "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode"))
+			errs = append(errs, field.Invalid(name, d.Name, "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode"))
 		}
 		if d.DevicePath == "" {
-			errs = append(errs, field.Required(at.Child("devicePath"), ""))
+			errs = append(errs, field.Required(device, ""))
+		}
+		if paths[d.DevicePath] {
+			errs = append(errs, field.Invalid(device, d.DevicePath, "must be unique"))
+		}
+		if len(noBacksteps(device, d.DevicePath)) > 0 {
+			errs = append(errs, field.Invalid(device, d.DevicePath, "can not contain backsteps ('..')"))
 		} else {
-			errs = append(errs, noBacksteps(at.Child("devicePath"), d.DevicePath)...)
+			paths[d.DevicePath] = true
 		}
-		if seen[d.DevicePath] {
-			errs = append(errs, field.Invalid(at.Child("devicePath"), d.DevicePath, "must be unique"))
-		}
-		seen[d.DevicePath] = true
 		if mounted[d.Name] {
-			errs = append(errs, field.Invalid(at.Child("name"), d.Name, "must not already exist in volumeMounts"))
+			errs = append(errs, field.Invalid(name, d.Name, "must not already exist in volumeMounts"))
 		}
+		if mountPaths[d.DevicePath] {
+			errs = append(errs, field.Invalid(device, d.DevicePath, "must not already exist as a path in volumeMounts"))
+		}
+		names[d.Name] = d.Name != ""
 	}
 	return errs
 }
@@ -439,15 +475,21 @@ func validatePropagation(p *field.Path, m *corev1.VolumeMount, c *corev1.Contain
 		errs = append(errs, supported(p.Child("mountPropagation"), *mp, corev1.MountPropagationBidirectional,
 			corev1.MountPropagationHostToContainer, corev1.MountPropagationNone)...)
 	}
-	if r := m.RecursiveReadOnly; r != nil {
-		at := p.Child("recursiveReadOnly")
-		errs = append(errs, supported(at, *r, corev1.RecursiveReadOnlyDisabled, corev1.RecursiveReadOnlyEnabled, corev1.RecursiveReadOnlyIfPossible)...)
-		if *r != corev1.RecursiveReadOnlyDisabled && !m.ReadOnly {
+	if m.RecursiveReadOnly == nil {
+		return errs
+	}
+	at := p.Child("recursiveReadOnly")
+	switch *m.RecursiveReadOnly {
+	case corev1.RecursiveReadOnlyDisabled:
+	case corev1.RecursiveReadOnlyEnabled, corev1.RecursiveReadOnlyIfPossible:
+		if !m.ReadOnly {
 			errs = append(errs, field.Forbidden(at, "may only be specified when readOnly is true"))
 		}
-		if *r != corev1.RecursiveReadOnlyDisabled && m.MountPropagation != nil && *m.MountPropagation != corev1.MountPropagationNone {
+		if m.MountPropagation != nil && *m.MountPropagation != corev1.MountPropagationNone {
 			errs = append(errs, field.Forbidden(at, "may only be specified when mountPropagation is None or not specified"))
 		}
+	default:
+		errs = append(errs, supported(at, *m.RecursiveReadOnly, corev1.RecursiveReadOnlyDisabled, corev1.RecursiveReadOnlyEnabled, corev1.RecursiveReadOnlyIfPossible)...)
 	}
 	return errs
 }

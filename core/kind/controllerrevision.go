@@ -1,6 +1,7 @@
 package kind
 
 import (
+	"encoding/json"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -27,7 +28,7 @@ func controllerRevisionKind(gv schema.GroupVersion) *Kind {
 			}
 			return gvkText(gv.WithKind(ref.Kind)) + "/" + ref.Name
 		}).
-		count("Revision", appsv1.ControllerRevision{}.SwaggerDoc()["revision"], func(r *appsv1.ControllerRevision) int64 { return r.Revision }).
+		count("Revision", appsv1.ControllerRevision{}.SwaggerDoc()["revision"], func(r *appsv1.ControllerRevision) int64 { return r.Revision }).as("string").
 		age()
 	return k
 }
@@ -40,8 +41,11 @@ func gvkText(gvk schema.GroupVersionKind) string {
 
 func validateRevision(r *appsv1.ControllerRevision) field.ErrorList {
 	errs := nonNegative(field.NewPath("revision"), r.Revision)
-	if r.Data.Raw == nil && r.Data.Object == nil {
-		errs = append(errs, field.Required(field.NewPath("data"), "data is mandatory"))
+	switch p := field.NewPath("data"); {
+	case r.Data.Raw == nil && r.Data.Object == nil:
+		errs = append(errs, field.Required(p, "data is mandatory"))
+	case r.Data.Raw != nil && json.Unmarshal(r.Data.Raw, &map[string]any{}) != nil:
+		errs = append(errs, field.Required(p, "data must be a valid JSON object"))
 	}
 	return errs
 }

@@ -43,8 +43,8 @@ func cronJobKind(gv schema.GroupVersion) *Kind {
 		}
 		return msgs
 	}
-	k.Warnings = warn1(func(c *batchv1.CronJob) []string {
-		warnings := podSpecWarnings(field.NewPath("spec", "jobTemplate", "spec", "template", "spec"), &c.Spec.JobTemplate.Spec.Template.Spec)
+	warnOfTemplate(k, true, func(c *batchv1.CronJob) []string {
+		warnings := podWarnings(field.NewPath("spec", "jobTemplate", "spec", "template"), &c.Spec.JobTemplate.Spec.Template.ObjectMeta, &c.Spec.JobTemplate.Spec.Template.Spec)
 		if strings.Contains(c.Spec.Schedule, "TZ") {
 			warnings = append(warnings, "spec.schedule: cannot use TZ or CRON_TZ in schedule, use timeZone field instead")
 		}
@@ -86,8 +86,11 @@ func validateCronJob(c *batchv1.CronJob) field.ErrorList {
 		batchv1.AllowConcurrent, batchv1.ForbidConcurrent, batchv1.ReplaceConcurrent)...)
 	template := p.Child("jobTemplate", "spec")
 	errs = append(errs, validateJobSpec(template, &s.JobTemplate.Spec)...)
+	if sel := s.JobTemplate.Spec.Selector; sel != nil {
+		errs = append(errs, field.Invalid(template.Child("selector"), sel, "`selector` will be auto-generated"))
+	}
 	if deref(s.JobTemplate.Spec.ManualSelector) {
-		errs = append(errs, field.NotSupported(template.Child("manualSelector"), "true", []string{"nil", "false"}))
+		errs = append(errs, &field.Error{Type: field.ErrorTypeNotSupported, Field: template.Child("manualSelector").String(), BadValue: true, Detail: `supported values: "nil", "false"`})
 	}
 	errs = append(errs, nonNegative32(p.Child("successfulJobsHistoryLimit"), s.SuccessfulJobsHistoryLimit)...)
 	return append(errs, nonNegative32(p.Child("failedJobsHistoryLimit"), s.FailedJobsHistoryLimit)...)
@@ -192,7 +195,7 @@ func cronJobColumns() []Column {
 				return "<unset>"
 			}
 			return strings.ToUpper(boolText(*c.Spec.Suspend)[:1]) + boolText(*c.Spec.Suspend)[1:]
-		}).
+		}).as("boolean").
 		count("Active", status["active"], func(c *batchv1.CronJob) int64 { return int64(len(c.Status.Active)) }).
 		at("Last Schedule", status["lastScheduleTime"], func(c *batchv1.CronJob, now time.Time) string {
 			if c.Status.LastScheduleTime == nil {

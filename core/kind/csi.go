@@ -1,11 +1,13 @@
 package kind
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 
 	storagev1 "k8s.io/api/storage/v1"
-	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -23,6 +25,24 @@ func csiDriverKind(gv schema.GroupVersion) *Kind {
 		orPointer(&s.RequiresRepublish, false)
 		orPointer(&s.SELinuxMount, false)
 	})
+	// preventPodSchedulingIfMissing is off by default upstream and not kept.
+	k.PrepareCreate = do1(func(d *storagev1.CSIDriver) { d.Spec.PreventPodSchedulingIfMissing = nil })
+	k.PrepareUpdate = do2(func(d, old *storagev1.CSIDriver) {
+		d.Spec.PreventPodSchedulingIfMissing = nil
+		raise(d, old, &d.Spec, &old.Spec)
+	})
+	k.Warnings = func(o Object) []string {
+		if s := o.(*storagev1.CSIDriver).Spec; len(s.TokenRequests) > 0 && s.ServiceAccountTokenInSecrets == nil {
+			return []string{"spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent possible logging of tokens in volume attributes"}
+		}
+		return nil
+	}
+	k.WarningsOnUpdate = func(obj, old Object) []string {
+		if obj.GetGeneration() == old.GetGeneration() {
+			return nil
+		}
+		return k.Warnings(obj)
+	}
 	validate := func(d *storagev1.CSIDriver) field.ErrorList {
 		p, s := field.NewPath("spec"), &d.Spec
 		var errs field.ErrorList
@@ -36,17 +56,13 @@ func csiDriverKind(gv schema.GroupVersion) *Kind {
 			errs = append(errs, supported(p.Child("volumeLifecycleModes"), m, storagev1.VolumeLifecyclePersistent, storagev1.VolumeLifecycleEphemeral)...)
 		}
 		if s.FSGroupPolicy != nil {
-			errs = append(errs, supported(p.Child("fsGroupPolicy"), *s.FSGroupPolicy, storagev1.ReadWriteOnceWithFSTypeFSGroupPolicy,
-				storagev1.FileFSGroupPolicy, storagev1.NoneFSGroupPolicy)...)
+			errs = append(errs, supported(p.Child("fsGroupPolicy"), *s.FSGroupPolicy,
+				storagev1.FileFSGroupPolicy, storagev1.NoneFSGroupPolicy, storagev1.ReadWriteOnceWithFSTypeFSGroupPolicy)...)
 		}
-		return errs
-	}
-	k.ValidateName = func(name string, _ bool) []string {
-		var msgs []string
-		for _, e := range validateDriverName(field.NewPath("name"), name) {
-			msgs = append(msgs, e.Detail)
+		if n := s.NodeAllocatableUpdatePeriodSeconds; n != nil && *n < 10 {
+			errs = append(errs, field.Invalid(p.Child("nodeAllocatableUpdatePeriodSeconds"), *n, "must be greater than or equal to 10 seconds"))
 		}
-		return msgs
+		return append(errs, validateTokenRequests(p, s)...)
 	}
 	k.Validate = check1(validate)
 	k.ValidateUpdate = check2(func(d, old *storagev1.CSIDriver) field.ErrorList {
@@ -82,6 +98,34 @@ func csiDriverKind(gv schema.GroupVersion) *Kind {
 	return k
 }
 
+// shortestToken is the least life of a driver's token, in seconds.
+const shortestToken = 10 * 60
+
+func validateTokenRequests(p *field.Path, s *storagev1.CSIDriverSpec) field.ErrorList {
+	var errs field.ErrorList
+	seen := map[string]bool{}
+	for i, t := range s.TokenRequests {
+		at := p.Child("tokenRequests").Index(i)
+		if seen[t.Audience] {
+			errs = append(errs, field.Duplicate(at.Child("audience"), t.Audience))
+			continue
+		}
+		seen[t.Audience] = true
+		if n := t.ExpirationSeconds; n != nil {
+			if *n < shortestToken {
+				errs = append(errs, field.Invalid(at.Child("expirationSeconds"), *n, "may not specify a duration less than 10 minutes"))
+			}
+			if *n > 1<<32 {
+				errs = append(errs, field.Invalid(at.Child("expirationSeconds"), *n, "may not specify a duration larger than 2^32 seconds"))
+			}
+		}
+	}
+	if in := s.ServiceAccountTokenInSecrets; in != nil && len(s.TokenRequests) == 0 {
+		errs = append(errs, field.Invalid(p.Child("serviceAccountTokenInSecrets"), *in, "serviceAccountTokenInSecrets is set but no tokenRequests are specified"))
+	}
+	return errs
+}
+
 func csiNodeKind(gv schema.GroupVersion) *Kind {
 	k := define[storagev1.CSINode, storagev1.CSINodeList](gv, "csinodes").inCluster()
 	validate := func(n *storagev1.CSINode) field.ErrorList {
@@ -91,6 +135,18 @@ func csiNodeKind(gv schema.GroupVersion) *Kind {
 			p := field.NewPath("spec", "drivers").Index(i)
 			errs = append(errs, validateDriverName(p.Child("name"), d.Name)...)
 			errs = append(errs, required(p.Child("nodeID"), d.NodeID, nil)...)
+			if len(d.NodeID) > maxCSINodeID {
+				errs = append(errs, field.Invalid(p.Child("nodeID"), d.NodeID, fmt.Sprintf("must be %d characters or less", maxCSINodeID)))
+			}
+			keys := map[string]bool{}
+			for _, key := range d.TopologyKeys {
+				errs = append(errs, required(p, key, nil)...)
+				if keys[key] {
+					errs = append(errs, field.Duplicate(p, key))
+				}
+				keys[key] = true
+				errs = append(errs, invalids(p, key, validation.IsQualifiedName(key))...)
+			}
 			if seen[d.Name] {
 				errs = append(errs, field.Duplicate(p.Child("name"), d.Name))
 			}
@@ -102,7 +158,18 @@ func csiNodeKind(gv schema.GroupVersion) *Kind {
 		return errs
 	}
 	k.Validate = check1(validate)
-	k.ValidateUpdate = check2(func(n, _ *storagev1.CSINode) field.ErrorList { return validate(n) })
+	k.ValidateUpdate = check2(func(n, old *storagev1.CSINode) field.ErrorList {
+		errs := validate(n)
+		for _, was := range old.Spec.Drivers {
+			for _, d := range n.Spec.Drivers {
+				if d.Name == was.Name && !sameDriver(d, was) {
+					// Upstream shows its internal type, which has no JSON names.
+					errs = append(errs, field.Invalid(field.NewPath("spec", "drivers"), internalDriver(d), immutable))
+				}
+			}
+		}
+		return errs
+	})
 	k.Columns = named[*storagev1.CSINode]().
 		count("Drivers", "Drivers indicates the number of CSI drivers registered on the node", func(n *storagev1.CSINode) int64 {
 			return int64(len(n.Spec.Drivers))
@@ -111,18 +178,29 @@ func csiNodeKind(gv schema.GroupVersion) *Kind {
 	return k
 }
 
+// maxCSINodeID is what the CSI specification allows, in bytes.
+const maxCSINodeID = 256
+
+// internalDriver has the fields of storagev1.CSINodeDriver under their Go names.
+type internalDriver struct {
+	Name         string
+	NodeID       string
+	TopologyKeys []string
+	Allocatable  *storagev1.VolumeNodeResources
+}
+
+// sameDriver compares all that may not change once a driver is registered.
+func sameDriver(a, b storagev1.CSINodeDriver) bool {
+	return a.NodeID == b.NodeID && slices.Equal(a.TopologyKeys, b.TopologyKeys)
+}
+
 func csiStorageCapacityKind(gv schema.GroupVersion) *Kind {
 	k := define[storagev1.CSIStorageCapacity, storagev1.CSIStorageCapacityList](gv, "csistoragecapacities")
 	validate := func(c *storagev1.CSIStorageCapacity) field.ErrorList {
 		errs := validateSelector(field.NewPath("nodeTopology"), c.NodeTopology)
-		errs = append(errs, required(field.NewPath("storageClassName"), c.StorageClassName, func(s string) []string {
-			return apivalidation.NameIsDNSSubdomain(s, false)
-		})...)
+		errs = append(errs, invalids(field.NewPath("storageClassName"), c.StorageClassName, subdomain(c.StorageClassName))...)
 		if c.Capacity != nil && c.Capacity.Sign() < 0 {
 			errs = append(errs, field.Invalid(field.NewPath("capacity"), c.Capacity.String(), notNegative))
-		}
-		if c.MaximumVolumeSize != nil && c.MaximumVolumeSize.Sign() < 0 {
-			errs = append(errs, field.Invalid(field.NewPath("maximumVolumeSize"), c.MaximumVolumeSize.String(), notNegative))
 		}
 		return errs
 	}
@@ -132,15 +210,5 @@ func csiStorageCapacityKind(gv schema.GroupVersion) *Kind {
 		errs = append(errs, unchanged(field.NewPath("nodeTopology"), c.NodeTopology, old.NodeTopology)...)
 		return append(errs, unchanged(field.NewPath("storageClassName"), c.StorageClassName, old.StorageClassName)...)
 	})
-	doc := storagev1.CSIStorageCapacity{}.SwaggerDoc()
-	k.Columns = named[*storagev1.CSIStorageCapacity]().
-		text("StorageClassName", doc["storageClassName"], func(c *storagev1.CSIStorageCapacity) string { return c.StorageClassName }).
-		text("Capacity", doc["capacity"], func(c *storagev1.CSIStorageCapacity) string {
-			if c.Capacity == nil {
-				return "<unset>"
-			}
-			return c.Capacity.String()
-		}).
-		age()
 	return k
 }

@@ -6,6 +6,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -24,7 +25,7 @@ func daemonSetKind(gv schema.GroupVersion) *Kind {
 	k.ValidateUpdate = check2(func(d, old *appsv1.DaemonSet) field.ErrorList {
 		return append(validateDaemonSet(d), unchanged(field.NewPath("spec", "selector"), d.Spec.Selector, old.Spec.Selector)...)
 	})
-	k.Warnings = warn1(func(d *appsv1.DaemonSet) []string { return templateWarnings(&d.Spec.Template) })
+	warnOfTemplate(k, false, func(d *appsv1.DaemonSet) []string { return templateWarnings(&d.Spec.Template) })
 	k.Columns = daemonSetColumns()
 	k.Subresources = []Subresource{status(func(d, old *appsv1.DaemonSet) {
 		d.Spec = *old.Spec.DeepCopy()
@@ -75,11 +76,25 @@ func prepareDaemonSetUpdate(d, old *appsv1.DaemonSet) {
 
 func validateDaemonSet(d *appsv1.DaemonSet) field.ErrorList {
 	p, s := field.NewPath("spec"), &d.Spec
-	errs := validateSelectorOf(p.Child("selector"), s.Selector, "daemonset")
-	errs = append(errs, validateServing(p.Child("template"), &s.Template, s.Selector, "DaemonSet")...)
+	errs := validateSelector(p.Child("selector"), s.Selector)
+	if selector, err := metav1.LabelSelectorAsSelector(s.Selector); err == nil {
+		errs = append(errs, validateSelected(p.Child("template"), &s.Template, selector)...)
+	}
+	if s.Selector != nil && len(s.Selector.MatchLabels)+len(s.Selector.MatchExpressions) == 0 {
+		errs = append(errs, field.Invalid(p.Child("selector"), s.Selector, "empty selector is invalid for daemonset"))
+	}
+	errs = append(errs, validateForever(p.Child("template"), &s.Template, "DaemonSet")...)
 	errs = append(errs, nonNegative(p.Child("minReadySeconds"), int64(s.MinReadySeconds))...)
 	errs = append(errs, validateDaemonStrategy(p.Child("updateStrategy"), &s.UpdateStrategy)...)
 	return append(errs, nonNegative32(p.Child("revisionHistoryLimit"), s.RevisionHistoryLimit)...)
+}
+
+// asNumber is the number or the share, 0 for what is neither.
+func asNumber(v intstr.IntOrString) int {
+	if n, ok := percent(v); ok {
+		return n
+	}
+	return int(v.IntVal)
 }
 
 func validateDaemonStrategy(p *field.Path, u *appsv1.DaemonSetUpdateStrategy) field.ErrorList {
@@ -88,7 +103,7 @@ func validateDaemonStrategy(p *field.Path, u *appsv1.DaemonSetUpdateStrategy) fi
 		return nil
 	case appsv1.RollingUpdateDaemonSetStrategyType:
 	default:
-		return field.ErrorList{field.NotSupported(p, u.Type, []appsv1.DaemonSetUpdateStrategyType{
+		return field.ErrorList{field.NotSupported(p, *u, []appsv1.DaemonSetUpdateStrategyType{
 			appsv1.RollingUpdateDaemonSetStrategyType, appsv1.OnDeleteDaemonSetStrategyType,
 		})}
 	}
@@ -102,9 +117,9 @@ func validateDaemonStrategy(p *field.Path, u *appsv1.DaemonSetUpdateStrategy) fi
 	errs = append(errs, intOrPercent(p.Child("maxSurge"), surge)...)
 	errs = append(errs, notMoreThanAll(p.Child("maxSurge"), surge)...)
 	switch {
-	case !isZero(unavailable) && !isZero(surge):
+	case asNumber(unavailable) != 0 && asNumber(surge) != 0:
 		errs = append(errs, field.Invalid(p.Child("maxSurge"), surge, "may not be set when `maxUnavailable` is non-zero"))
-	case isZero(unavailable) && isZero(surge):
+	case asNumber(unavailable) == 0 && asNumber(surge) == 0:
 		errs = append(errs, field.Required(p.Child("maxUnavailable"), "cannot be 0 when maxSurge is 0"))
 	}
 	return errs

@@ -37,7 +37,7 @@ func deploymentKind(gv schema.GroupVersion) *Kind {
 		}
 		return append(errs, unchanged(p.Child("selector"), d.Spec.Selector, old.Spec.Selector)...)
 	})
-	k.Warnings = warn1(func(d *appsv1.Deployment) []string { return templateWarnings(&d.Spec.Template) })
+	warnOfTemplate(k, true, func(d *appsv1.Deployment) []string { return templateWarnings(&d.Spec.Template) })
 	k.Columns = deploymentColumns()
 	k.Subresources = []Subresource{
 		scale(scalable[*appsv1.Deployment]{
@@ -71,7 +71,7 @@ func defaultDeployment(d *appsv1.Deployment) {
 func validateDeploymentSpec(p *field.Path, s *appsv1.DeploymentSpec) field.ErrorList {
 	errs := nonNegative32(p.Child("replicas"), s.Replicas)
 	errs = append(errs, validateSelectorOf(p.Child("selector"), s.Selector, "deployment")...)
-	errs = append(errs, validateServing(p.Child("template"), &s.Template, s.Selector, "ReplicaSet")...)
+	errs = append(errs, validateServing(p, &s.Template, s.Selector, "ReplicaSet", "invalid label selector")...)
 	errs = append(errs, validateDeploymentStrategy(p.Child("strategy"), &s.Strategy)...)
 	errs = append(errs, nonNegative(p.Child("minReadySeconds"), int64(s.MinReadySeconds))...)
 	errs = append(errs, nonNegative32(p.Child("revisionHistoryLimit"), s.RevisionHistoryLimit)...)
@@ -96,7 +96,7 @@ func validateDeploymentStrategy(p *field.Path, s *appsv1.DeploymentStrategy) fie
 			return field.ErrorList{field.Required(p.Child("rollingUpdate"), "this should be defaulted and never be nil")}
 		}
 	default:
-		return field.ErrorList{field.NotSupported(p.Child("type"), s.Type, []appsv1.DeploymentStrategyType{
+		return field.ErrorList{field.NotSupported(p, *s, []appsv1.DeploymentStrategyType{
 			appsv1.RecreateDeploymentStrategyType, appsv1.RollingUpdateDeploymentStrategyType,
 		})}
 	}
@@ -124,6 +124,7 @@ func validateDeploymentStatus(d, old *appsv1.Deployment) field.ErrorList {
 	errs = append(errs, counts(p, map[string]int32{
 		"replicas": s.Replicas, "updatedReplicas": s.UpdatedReplicas, "readyReplicas": s.ReadyReplicas,
 		"availableReplicas": s.AvailableReplicas, "unavailableReplicas": s.UnavailableReplicas,
+		"terminatingReplicas": deref(s.TerminatingReplicas),
 	})...)
 	errs = append(errs, atMost(p.Child("updatedReplicas"), s.UpdatedReplicas, s.Replicas, "status.replicas")...)
 	errs = append(errs, atMost(p.Child("readyReplicas"), s.ReadyReplicas, s.Replicas, "status.replicas")...)
@@ -147,8 +148,8 @@ func deploymentColumns() []Column {
 		text("Ready", "Number of the pod with ready state", func(d *appsv1.Deployment) string {
 			return fmt.Sprintf("%d/%d", d.Status.ReadyReplicas, deref(d.Spec.Replicas))
 		}).
-		count("Up-to-date", status["updatedReplicas"], func(d *appsv1.Deployment) int64 { return int64(d.Status.UpdatedReplicas) }).
-		count("Available", status["availableReplicas"], func(d *appsv1.Deployment) int64 { return int64(d.Status.AvailableReplicas) }).
+		count("Up-to-date", status["updatedReplicas"], func(d *appsv1.Deployment) int64 { return int64(d.Status.UpdatedReplicas) }).as("string").
+		count("Available", status["availableReplicas"], func(d *appsv1.Deployment) int64 { return int64(d.Status.AvailableReplicas) }).as("string").
 		age().
 		template(func(d *appsv1.Deployment) *corev1.PodSpec { return &d.Spec.Template.Spec }).
 		text("Selector", spec["selector"], func(d *appsv1.Deployment) string { return selectorText(d.Spec.Selector) }).wide()

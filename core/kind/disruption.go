@@ -2,6 +2,8 @@ package kind
 
 import (
 	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/validation/path"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -9,6 +11,8 @@ import (
 
 func podDisruptionBudgetKind(gv schema.GroupVersion) *Kind {
 	k := define[policyv1.PodDisruptionBudget, policyv1.PodDisruptionBudgetList](gv, "poddisruptionbudgets", "pdb")
+	k.AnyFinalizer = true
+	k.ValidateName = func(name string, _ bool) []string { return path.IsValidPathSegmentName(name) }
 	k.PrepareCreate = do1(func(b *policyv1.PodDisruptionBudget) {
 		b.Status = policyv1.PodDisruptionBudgetStatus{}
 		b.Generation = 1
@@ -41,10 +45,11 @@ func podDisruptionBudgetKind(gv schema.GroupVersion) *Kind {
 		b.Generation = old.Generation
 	}, func(b, _ *policyv1.PodDisruptionBudget) field.ErrorList {
 		s := &b.Status
-		return counts(field.NewPath("status"), map[string]int32{
+		errs := counts(field.NewPath("status"), map[string]int32{
 			"disruptionsAllowed": s.DisruptionsAllowed, "currentHealthy": s.CurrentHealthy,
 			"desiredHealthy": s.DesiredHealthy, "expectedPods": s.ExpectedPods,
 		})
+		return append(errs, metav1validation.ValidateConditions(s.Conditions, field.NewPath("status", "conditions"))...)
 	})}
 	return k
 }

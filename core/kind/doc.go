@@ -32,6 +32,12 @@
 // given the present time and returns what goes into the table as it is. A kind
 // without Columns is shown with Name and Created At.
 //
+// What kubectl get shows is held against upstream's tables of the same objects
+// (testdata/tables, recorded by TestTablesAreUpstreams -tables-from KUBECONFIG).
+//
+// Catalogue.Changes tells who keeps something per kind that kinds have come or
+// gone: discovery, OpenAPI and the local APIServices follow without a restart.
+//
 // Lookups return a *Version next to the *Kind; nil means the hub version.
 // A *Kind in the catalogue is never changed; Add replaces it.
 package kind

@@ -3,8 +3,8 @@ package kind
 import (
 	"fmt"
 	"net"
-	"slices"
 	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -55,23 +55,23 @@ func validateEndpoints(e *corev1.Endpoints) field.ErrorList {
 			}
 			errs = append(errs, portNumber(at.Child("port"), port.Port)...)
 			errs = append(errs, validateProtocol(at.Child("protocol"), port.Protocol)...)
+			if port.AppProtocol != nil {
+				errs = append(errs, invalids(at.Child("appProtocol"), *port.AppProtocol, validation.IsQualifiedName(*port.AppProtocol))...)
+			}
 		}
 	}
 	return errs
 }
 
 func validateEndpointAddress(p *field.Path, a *corev1.EndpointAddress) field.ErrorList {
-	bad := validation.IsValidIPForLegacyField(p.Child("ip"), a.IP, true, nil)
-	errs := slices.Clone(bad)
+	errs := validation.IsValidIPForLegacyField(p.Child("ip"), a.IP, true, nil)
 	if a.Hostname != "" {
 		errs = append(errs, invalids(p.Child("hostname"), a.Hostname, validation.IsDNS1123Label(a.Hostname))...)
 	}
 	if a.NodeName != nil {
 		errs = append(errs, invalids(p.Child("nodeName"), *a.NodeName, subdomain(*a.NodeName))...)
 	}
-	if len(bad) == 0 {
-		errs = append(errs, routable(p.Child("ip"), a.IP)...)
-	}
+	errs = append(errs, routable(p.Child("ip"), a.IP)...)
 	return errs
 }
 
@@ -85,17 +85,22 @@ func endpointsText(e *corev1.Endpoints) string {
 			list = append(list, s)
 		}
 	}
+	if len(e.Subsets) == 0 {
+		return "<none>"
+	}
 	for _, s := range e.Subsets {
-		for _, a := range s.Addresses {
-			if len(s.Ports) == 0 {
+		if len(s.Ports) == 0 {
+			for _, a := range s.Addresses {
 				add(a.IP)
 			}
-			for _, p := range s.Ports {
+		}
+		for _, p := range s.Ports {
+			for _, a := range s.Addresses {
 				add(net.JoinHostPort(a.IP, strconv.Itoa(int(p.Port))))
 			}
 		}
 	}
-	out := orNone(list...)
+	out := strings.Join(list, ",")
 	if total > shown {
 		out += fmt.Sprintf(" + %d more...", total-shown)
 	}

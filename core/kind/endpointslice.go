@@ -20,18 +20,28 @@ func endpointSliceKind(gv schema.GroupVersion) *Kind {
 			orPointer(&e.Ports[i].Protocol, corev1.ProtocolTCP)
 		}
 	})
-	k.PrepareCreate = do1(func(e *discoveryv1.EndpointSlice) { e.Generation = 1 })
+	k.PrepareCreate = do1(func(e *discoveryv1.EndpointSlice) {
+		dropTopology(e)
+		e.Generation = 1
+	})
 	k.PrepareUpdate = do2(func(e, old *discoveryv1.EndpointSlice) {
 		e.Generation = old.Generation
 		if !apiequality.Semantic.DeepEqual(e.Endpoints, old.Endpoints) || !apiequality.Semantic.DeepEqual(e.Ports, old.Ports) ||
 			e.AddressType != old.AddressType || !apiequality.Semantic.DeepEqual(e.Labels, old.Labels) {
 			e.Generation++
 		}
+		dropTopology(e)
 	})
 	k.Validate = check1(validateEndpointSlice)
 	k.ValidateUpdate = check2(func(e, old *discoveryv1.EndpointSlice) field.ErrorList {
 		return append(validateEndpointSlice(e), unchanged(field.NewPath("addressType"), e.AddressType, old.AddressType)...)
 	})
+	k.Warnings = func(o Object) []string {
+		if o.(*discoveryv1.EndpointSlice).AddressType == discoveryv1.AddressTypeFQDN {
+			return []string{"spec.addressType: FQDN endpoints are deprecated"}
+		}
+		return nil
+	}
 	doc := discoveryv1.EndpointSlice{}.SwaggerDoc()
 	k.Columns = named[*discoveryv1.EndpointSlice]().
 		text("AddressType", doc["addressType"], func(e *discoveryv1.EndpointSlice) string { return string(e.AddressType) }).
@@ -39,6 +49,20 @@ func endpointSliceKind(gv schema.GroupVersion) *Kind {
 		text("Endpoints", doc["endpoints"], sliceAddresses).
 		age()
 	return k
+}
+
+// dropTopology forgets what v1 can carry but does not keep, and with the empty
+// lists the difference to none.
+func dropTopology(e *discoveryv1.EndpointSlice) {
+	for i := range e.Endpoints {
+		e.Endpoints[i].DeprecatedTopology = nil
+	}
+	if len(e.Endpoints) == 0 {
+		e.Endpoints = nil
+	}
+	if len(e.Ports) == 0 {
+		e.Ports = nil
+	}
 }
 
 const (
@@ -72,10 +96,7 @@ func validateEndpointSlice(e *discoveryv1.EndpointSlice) field.ErrorList {
 			errs = append(errs, field.Duplicate(at.Child("name"), port.Name))
 		}
 		names[name] = true
-		if port.Port != nil {
-			errs = append(errs, portNumber(at.Child("port"), *port.Port)...)
-		}
-		errs = append(errs, validateProtocol(at.Child("protocol"), deref(port.Protocol))...)
+		errs = append(errs, supported(at.Child("protocol"), deref(port.Protocol), corev1.ProtocolSCTP, corev1.ProtocolTCP, corev1.ProtocolUDP)...)
 		if port.AppProtocol != nil {
 			errs = append(errs, invalids(at.Child("appProtocol"), *port.AppProtocol, validation.IsQualifiedName(*port.AppProtocol))...)
 		}
@@ -110,21 +131,45 @@ func validateSliceEndpoint(p *field.Path, ep *discoveryv1.Endpoint, kind discove
 	if ep.NodeName != nil {
 		errs = append(errs, invalids(p.Child("nodeName"), *ep.NodeName, subdomain(*ep.NodeName))...)
 	}
-	errs = append(errs, validateLabels(p.Child("deprecatedTopology"), ep.DeprecatedTopology)...)
 	if ep.Hostname != nil {
 		errs = append(errs, invalids(p.Child("hostname"), *ep.Hostname, validation.IsDNS1123Label(*ep.Hostname))...)
 	}
 	if ep.Hints != nil {
-		zones := map[string]bool{}
-		for i, z := range ep.Hints.ForZones {
-			if zones[z.Name] {
-				errs = append(errs, field.Duplicate(p.Child("hints", "forZones").Index(i), z))
-			}
-			zones[z.Name] = true
+		errs = append(errs, validateHints(p.Child("hints"), ep.Hints)...)
+	}
+	return errs
+}
+
+// maxHints is the number of zones, and of nodes, that an endpoint may be meant for.
+const maxHints = 8
+
+func validateHints(p *field.Path, h *discoveryv1.EndpointHints) field.ErrorList {
+	var errs field.ErrorList
+	if len(h.ForZones) > maxHints {
+		errs = append(errs, field.TooMany(p.Child("forZones"), len(h.ForZones), maxHints))
+	}
+	seen := map[string]bool{}
+	for i, z := range h.ForZones {
+		at := p.Child("forZones").Index(i).Child("name")
+		if seen[z.Name] {
+			errs = append(errs, field.Duplicate(at, z.Name))
+			continue
 		}
-		if len(ep.Hints.ForZones) > 8 {
-			errs = append(errs, field.TooMany(p.Child("hints", "forZones"), len(ep.Hints.ForZones), 8))
+		seen[z.Name] = true
+		errs = append(errs, invalids(at, z.Name, validation.IsValidLabelValue(z.Name))...)
+	}
+	if len(h.ForNodes) > maxHints {
+		errs = append(errs, field.TooMany(p.Child("forNodes"), len(h.ForNodes), maxHints))
+	}
+	seen = map[string]bool{}
+	for i, n := range h.ForNodes {
+		at := p.Child("forNodes").Index(i).Child("name")
+		if seen[n.Name] {
+			errs = append(errs, field.Duplicate(at, n.Name))
+			continue
 		}
+		seen[n.Name] = true
+		errs = append(errs, invalids(at, n.Name, subdomain(n.Name))...)
 	}
 	return errs
 }

@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -18,9 +19,13 @@ import (
 
 func eventKind(gv schema.GroupVersion) *Kind {
 	k := define[corev1.Event, corev1.EventList](gv, "events", "ev")
+	k.AnyFinalizer = true
+	// An Event may be named after anything.
+	k.ValidateName = func(name string, _ bool) []string { return path.IsValidPathSegmentName(name) }
 	k.Validate = check1(validateEvent)
 	k.ValidateUpdate = check2(func(e, _ *corev1.Event) field.ErrorList { return validateEvent(e) })
 	k.Fields = select1(eventFields)
+	k.Untraced = true
 	k.Columns = eventColumns()
 	k.Versions = []Version{typedVersion[eventsv1.Event, eventsv1.EventList](eventsv1.SchemeGroupVersion, eventToCore, eventFromCore)}
 	return k
@@ -176,7 +181,7 @@ func eventColumns() []Column {
 				return int64(e.Series.Count)
 			}
 			return int64(max(e.Count, 1))
-		}).wide()
+		}).as("string").wide()
 	return c.name().wide()
 }
 

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -103,36 +104,36 @@ func validateIngressRule(p *field.Path, r *networkingv1.IngressRule) field.Error
 
 func isIP(s string) bool { return len(validation.IsValidIP(field.NewPath(""), s)) == 0 }
 
-func validateIngressPath(p *field.Path, path *networkingv1.HTTPIngressPath) field.ErrorList {
-	if path.PathType == nil {
+func validateIngressPath(p *field.Path, one *networkingv1.HTTPIngressPath) field.ErrorList {
+	if one.PathType == nil {
 		return field.ErrorList{field.Required(p.Child("pathType"), "pathType must be specified")}
 	}
 	var errs field.ErrorList
-	switch *path.PathType {
+	switch *one.PathType {
 	case networkingv1.PathTypeExact, networkingv1.PathTypePrefix:
-		if !strings.HasPrefix(path.Path, "/") {
-			errs = append(errs, field.Invalid(p.Child("path"), path.Path, "must be an absolute path"))
+		if !strings.HasPrefix(one.Path, "/") {
+			errs = append(errs, field.Invalid(p.Child("path"), one.Path, "must be an absolute path"))
 		}
 		for _, bad := range []string{"//", "/./", "/../", "%2f", "%2F"} {
-			if strings.Contains(path.Path, bad) {
-				errs = append(errs, field.Invalid(p.Child("path"), path.Path, fmt.Sprintf("must not contain '%s'", bad)))
+			if strings.Contains(one.Path, bad) {
+				errs = append(errs, field.Invalid(p.Child("path"), one.Path, fmt.Sprintf("must not contain '%s'", bad)))
 			}
 		}
 		for _, bad := range []string{"/..", "/."} {
-			if strings.HasSuffix(path.Path, bad) {
-				errs = append(errs, field.Invalid(p.Child("path"), path.Path, fmt.Sprintf("cannot end with '%s'", bad)))
+			if strings.HasSuffix(one.Path, bad) {
+				errs = append(errs, field.Invalid(p.Child("path"), one.Path, fmt.Sprintf("cannot end with '%s'", bad)))
 			}
 		}
 	case networkingv1.PathTypeImplementationSpecific:
-		if path.Path != "" && !strings.HasPrefix(path.Path, "/") {
-			errs = append(errs, field.Invalid(p.Child("path"), path.Path, "must be an absolute path"))
+		if one.Path != "" && !strings.HasPrefix(one.Path, "/") {
+			errs = append(errs, field.Invalid(p.Child("path"), one.Path, "must be an absolute path"))
 		}
 	default:
-		errs = append(errs, field.NotSupported(p.Child("pathType"), *path.PathType, []networkingv1.PathType{
+		errs = append(errs, field.NotSupported(p.Child("pathType"), *one.PathType, []networkingv1.PathType{
 			networkingv1.PathTypeExact, networkingv1.PathTypeImplementationSpecific, networkingv1.PathTypePrefix,
 		}))
 	}
-	return append(errs, validateIngressBackend(p.Child("backend"), &path.Backend)...)
+	return append(errs, validateIngressBackend(p.Child("backend"), &one.Backend)...)
 }
 
 func validateIngressBackend(p *field.Path, b *networkingv1.IngressBackend) field.ErrorList {
@@ -140,17 +141,16 @@ func validateIngressBackend(p *field.Path, b *networkingv1.IngressBackend) field
 	case b.Resource != nil && b.Service != nil:
 		return field.ErrorList{field.Invalid(p, "", "cannot set both resource and service backends")}
 	case b.Resource != nil:
-		errs := required(p.Child("resource", "name"), b.Resource.Name, nil)
-		return append(errs, required(p.Child("resource", "kind"), b.Resource.Kind, nil)...)
+		return validateReference(p.Child("resource"), b.Resource.APIGroup, b.Resource.Kind, b.Resource.Name)
 	case b.Service == nil:
-		return field.ErrorList{field.Required(p, "port name or number is required")}
+		return field.ErrorList{field.Invalid(p, "", "resource or service backend is required")}
 	}
-	errs := required(p.Child("service", "name"), b.Service.Name, validation.IsDNS1035Label)
+	errs := required(p.Child("service", "name"), b.Service.Name, validation.IsDNS1123Label)
 	port := b.Service.Port
 	at := p.Child("service", "port")
 	switch {
 	case port.Name != "" && port.Number != 0:
-		errs = append(errs, field.Invalid(p, port.Name, "cannot set both port name & port number"))
+		errs = append(errs, field.Invalid(p, "", "cannot set both port name & port number"))
 	case port.Name != "":
 		errs = append(errs, invalids(at.Child("name"), port.Name, validation.IsValidPortName(port.Name))...)
 	case port.Number != 0:
@@ -159,6 +159,16 @@ func validateIngressBackend(p *field.Path, b *networkingv1.IngressBackend) field
 		errs = append(errs, field.Required(p, "port name or number is required"))
 	}
 	return errs
+}
+
+// validateReference checks a reference to an object of any kind.
+func validateReference(p *field.Path, group *string, kind, name string) field.ErrorList {
+	var errs field.ErrorList
+	if group != nil {
+		errs = append(errs, invalids(p.Child("apiGroup"), *group, validation.IsDNS1123Subdomain(*group))...)
+	}
+	errs = append(errs, required(p.Child("kind"), kind, path.IsValidPathSegmentName)...)
+	return append(errs, required(p.Child("name"), name, path.IsValidPathSegmentName)...)
 }
 
 func validateIngressStatus(i, _ *networkingv1.Ingress) field.ErrorList {
@@ -181,7 +191,7 @@ func ingressColumns() []Column {
 			if i.Spec.IngressClassName != nil {
 				return *i.Spec.IngressClassName
 			}
-			return orNone(i.Annotations[ingressClassAnnotation])
+			return "<none>"
 		}).
 		text("Hosts", "Hosts that incoming requests are matched against before the ingress rule", func(i *networkingv1.Ingress) string {
 			var hosts []string
@@ -260,14 +270,22 @@ func validateIngressClass(c *networkingv1.IngressClass) field.ErrorList {
 	}
 	if r := c.Spec.Parameters; r != nil {
 		at := p.Child("parameters")
-		errs = append(errs, required(at.Child("kind"), r.Kind, nil)...)
-		errs = append(errs, required(at.Child("name"), r.Name, nil)...)
-		errs = append(errs, oneOf(at.Child("scope"), deref(r.Scope), networkingv1.IngressClassParametersReferenceScopeCluster,
-			networkingv1.IngressClassParametersReferenceScopeNamespace)...)
+		errs = append(errs, validateReference(at, r.APIGroup, r.Kind, r.Name)...)
+		if r.Scope == nil {
+			errs = append(errs, field.Required(at.Child("scope"), ""))
+		}
+		bad := supported(at.Child("scope"), deref(r.Scope), networkingv1.IngressClassParametersReferenceScopeCluster,
+			networkingv1.IngressClassParametersReferenceScopeNamespace)
+		if len(bad) > 0 {
+			return append(errs, bad...)
+		}
 		namespaced := deref(r.Scope) == networkingv1.IngressClassParametersReferenceScopeNamespace
-		if namespaced && deref(r.Namespace) == "" {
+		switch {
+		case namespaced && r.Namespace == nil:
 			errs = append(errs, field.Required(at.Child("namespace"), "`parameters.scope` is set to 'Namespace'"))
-		} else if !namespaced && r.Namespace != nil {
+		case namespaced:
+			errs = append(errs, invalids(at.Child("namespace"), *r.Namespace, validation.IsDNS1123Label(*r.Namespace))...)
+		case r.Namespace != nil:
 			errs = append(errs, field.Forbidden(at.Child("namespace"), "`parameters.scope` is set to 'Cluster'"))
 		}
 	}

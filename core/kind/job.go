@@ -9,7 +9,6 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
@@ -28,6 +27,9 @@ func jobKind(gv schema.GroupVersion) *Kind {
 		j.Status = batchv1.JobStatus{}
 		j.Generation = 1
 		selectByUID(j)
+		if len(j.Labels) == 0 {
+			j.Labels = maps.Clone(j.Spec.Template.Labels)
+		}
 	})
 	k.PrepareUpdate = do2(func(j, old *batchv1.Job) {
 		j.Status = *old.Status.DeepCopy()
@@ -35,7 +37,7 @@ func jobKind(gv schema.GroupVersion) *Kind {
 	})
 	k.Validate = check1(validateJob)
 	k.ValidateUpdate = check2(validateJobUpdate)
-	k.Warnings = warn1(func(j *batchv1.Job) []string {
+	warnOfTemplate(k, true, func(j *batchv1.Job) []string {
 		warnings := templateWarnings(&j.Spec.Template)
 		if deref(j.Spec.CompletionMode) == batchv1.IndexedCompletion && deref(j.Spec.Completions) > 100_000 && deref(j.Spec.Parallelism) > 10_000 {
 			warnings = append(warnings, "spec: In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, Kubernetes might not be able to track completedIndexes when a big number of indexes fail")
@@ -49,10 +51,7 @@ func jobKind(gv schema.GroupVersion) *Kind {
 	k.Subresources = []Subresource{status(func(j, old *batchv1.Job) {
 		j.Spec = *old.Spec.DeepCopy()
 		j.Generation = old.Generation
-	}, func(j, old *batchv1.Job) field.ErrorList {
-		s := &j.Status
-		return counts(field.NewPath("status"), map[string]int32{"active": s.Active, "succeeded": s.Succeeded, "failed": s.Failed})
-	})}
+	}, validateJobStatus)}
 	return k
 }
 
@@ -113,7 +112,8 @@ func selectByUID(j *batchv1.Job) {
 
 func validateJob(j *batchv1.Job) field.ErrorList {
 	p, s := field.NewPath("spec"), &j.Spec
-	errs := validateJobSpec(p, s)
+	errs := validateGenerated(p, j, true)
+	errs = append(errs, validateJobSelected(p, s)...)
 	if deref(s.CompletionMode) == batchv1.IndexedCompletion && s.Completions != nil && *s.Completions > 0 {
 		// The last pod's host name must still be a label.
 		name := fmt.Sprintf("%s-%d", j.Name, *s.Completions-1)
@@ -121,83 +121,66 @@ func validateJob(j *batchv1.Job) field.ErrorList {
 			errs = append(errs, field.Invalid(field.NewPath("metadata").Child("name"), j.Name, fmt.Sprintf("will not able to create pod with invalid DNS label: %s", name)))
 		}
 	}
-	if s.Selector == nil {
-		return append(errs, field.Required(p.Child("selector"), ""))
+	return errs
+}
+
+// validateGenerated checks that a selector that is not the user's is the job's.
+// Jobs from before the labels had a prefix may be without those.
+func validateGenerated(p *field.Path, j *batchv1.Job, prefixed bool) field.ErrorList {
+	if deref(j.Spec.ManualSelector) || j.Spec.Selector == nil {
+		return nil
 	}
-	errs = append(errs, validateSelector(p.Child("selector"), s.Selector)...)
+	var errs field.ErrorList
+	own := labels.Set{"controller-uid": string(j.UID), "job-name": j.Name}
+	if prefixed {
+		own[batchv1.ControllerUidLabel], own[batchv1.JobNameLabel] = string(j.UID), j.Name
+	}
+	at := p.Child("template", "metadata", "labels")
+	for _, key := range sortedKeys(own) {
+		have, ok := j.Spec.Template.Labels[key]
+		switch {
+		case !ok:
+			errs = append(errs, field.Required(at.Key(key), fmt.Sprintf("must be '%s'", own[key])))
+		case have != own[key]:
+			errs = append(errs, field.Invalid(at.Key(key), j.Spec.Template.Labels, fmt.Sprintf("must be '%s'", own[key])))
+		}
+	}
+	if sel, err := metav1.LabelSelectorAsSelector(j.Spec.Selector); err == nil && !sel.Matches(own) {
+		errs = append(errs, field.Invalid(p.Child("selector"), j.Spec.Selector, "`selector` not auto-generated"))
+	}
+	return errs
+}
+
+func validateJobSelected(p *field.Path, s *batchv1.JobSpec) field.ErrorList {
+	errs := validateJobSpec(p, s)
+	if s.Selector == nil {
+		errs = append(errs, field.Required(p.Child("selector"), ""))
+	} else {
+		errs = append(errs, validateSelector(p.Child("selector"), s.Selector)...)
+	}
 	if sel, err := metav1.LabelSelectorAsSelector(s.Selector); err == nil && !sel.Matches(labels.Set(s.Template.Labels)) {
 		errs = append(errs, field.Invalid(p.Child("template", "metadata", "labels"), s.Template.Labels, "`selector` does not match template `labels`"))
 	}
 	return errs
 }
 
-func validateJobSpec(p *field.Path, s *batchv1.JobSpec) field.ErrorList {
-	errs := nonNegative32(p.Child("parallelism"), s.Parallelism)
-	errs = append(errs, nonNegative32(p.Child("completions"), s.Completions)...)
-	if s.ActiveDeadlineSeconds != nil {
-		errs = append(errs, nonNegative(p.Child("activeDeadlineSeconds"), *s.ActiveDeadlineSeconds)...)
-	}
-	errs = append(errs, nonNegative32(p.Child("backoffLimit"), s.BackoffLimit)...)
-	errs = append(errs, nonNegative32(p.Child("ttlSecondsAfterFinished"), s.TTLSecondsAfterFinished)...)
-	errs = append(errs, nonNegative32(p.Child("backoffLimitPerIndex"), s.BackoffLimitPerIndex)...)
-	errs = append(errs, nonNegative32(p.Child("maxFailedIndexes"), s.MaxFailedIndexes)...)
-	indexed := deref(s.CompletionMode) == batchv1.IndexedCompletion
-	if s.CompletionMode != nil {
-		at := p.Child("completionMode")
-		errs = append(errs, supported(at, *s.CompletionMode, batchv1.IndexedCompletion, batchv1.NonIndexedCompletion)...)
-		if indexed && s.Completions == nil {
-			errs = append(errs, field.Required(p.Child("completions"), fmt.Sprintf("when completion mode is %s", batchv1.IndexedCompletion)))
-		}
-		if indexed && deref(s.Parallelism) > 100_000 {
-			errs = append(errs, field.Invalid(p.Child("parallelism"), *s.Parallelism, fmt.Sprintf("must be less than or equal to %d when completion mode is %s", 100_000, batchv1.IndexedCompletion)))
-		}
-	}
-	if s.BackoffLimitPerIndex != nil && !indexed {
-		errs = append(errs, field.Invalid(p.Child("backoffLimitPerIndex"), *s.BackoffLimitPerIndex, "requires indexed completion mode"))
-	}
-	if s.MaxFailedIndexes != nil && s.BackoffLimitPerIndex == nil {
-		errs = append(errs, field.Required(p.Child("backoffLimitPerIndex"), "when maxFailedIndexes is specified"))
-	}
-	if s.PodFailurePolicy != nil && s.Template.Spec.RestartPolicy != corev1.RestartPolicyNever {
-		errs = append(errs, field.Invalid(p.Child("template", "spec", "restartPolicy"), s.Template.Spec.RestartPolicy, "only \"Never\" is supported when podFailurePolicy is specified"))
-	}
-	if s.SuccessPolicy != nil && !indexed {
-		errs = append(errs, field.Invalid(p.Child("successPolicy"), s.SuccessPolicy, "requires indexed completion mode"))
-	}
-	errs = append(errs, validatePodTemplate(&s.Template, p.Child("template"))...)
-	switch s.Template.Spec.RestartPolicy {
-	case "", corev1.RestartPolicyAlways:
-		errs = append(errs, field.Required(p.Child("template", "spec", "restartPolicy"), fmt.Sprintf("valid values: %q, %q", corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever)))
-	case corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever:
-	default:
-		errs = append(errs, field.NotSupported(p.Child("template", "spec", "restartPolicy"), s.Template.Spec.RestartPolicy,
-			[]corev1.RestartPolicy{corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever}))
-	}
-	return errs
-}
-
 func validateJobUpdate(j, old *batchv1.Job) field.ErrorList {
 	p := field.NewPath("spec")
-	errs := validateJobSpec(p, &j.Spec)
-	elastic := deref(j.Spec.CompletionMode) == batchv1.IndexedCompletion && j.Spec.Completions != nil && j.Spec.Parallelism != nil && *j.Spec.Completions == *j.Spec.Parallelism
-	if !elastic {
-		errs = append(errs, unchanged(p.Child("completions"), j.Spec.Completions, old.Spec.Completions)...)
+	errs := validateGenerated(p, j, false)
+	errs = append(errs, validateJobSelected(p, &j.Spec)...)
+	switch now, was := j.Spec.Completions, old.Spec.Completions; {
+	case deref(j.Spec.CompletionMode) != batchv1.IndexedCompletion:
+		errs = append(errs, unchanged(p.Child("completions"), now, was)...)
+	case now != nil && deref(now) != deref(was) && *now != deref(j.Spec.Parallelism):
+		errs = append(errs, field.Invalid(p.Child("completions"), *now, "can only be modified in tandem with spec.parallelism"))
 	}
 	errs = append(errs, unchanged(p.Child("selector"), j.Spec.Selector, old.Spec.Selector)...)
-	template := j.Spec.Template.DeepCopy()
-	if deref(old.Spec.Suspend) && old.Status.StartTime == nil {
-		// KEP-2926: where a job that has not started may run can change.
-		t, o := &template.Spec, &old.Spec.Template.Spec
-		t.NodeSelector, t.Tolerations, t.SchedulingGates, t.Affinity = o.NodeSelector, o.Tolerations, o.SchedulingGates, o.Affinity
-		template.Labels, template.Annotations = old.Spec.Template.Labels, old.Spec.Template.Annotations
-	}
-	if !apiequality.Semantic.DeepEqual(*template, old.Spec.Template) {
-		errs = append(errs, field.Invalid(p.Child("template"), j.Spec.Template, immutable))
-	}
+	errs = append(errs, validateJobTemplateUpdate(p, j, old)...)
 	errs = append(errs, unchanged(p.Child("completionMode"), j.Spec.CompletionMode, old.Spec.CompletionMode)...)
 	errs = append(errs, unchanged(p.Child("podFailurePolicy"), j.Spec.PodFailurePolicy, old.Spec.PodFailurePolicy)...)
 	errs = append(errs, unchanged(p.Child("backoffLimitPerIndex"), j.Spec.BackoffLimitPerIndex, old.Spec.BackoffLimitPerIndex)...)
-	return append(errs, unchanged(p.Child("managedBy"), j.Spec.ManagedBy, old.Spec.ManagedBy)...)
+	errs = append(errs, unchanged(p.Child("managedBy"), j.Spec.ManagedBy, old.Spec.ManagedBy)...)
+	return append(errs, unchanged(p.Child("successPolicy"), j.Spec.SuccessPolicy, old.Spec.SuccessPolicy)...)
 }
 
 func jobCondition(j *batchv1.Job, t batchv1.JobConditionType) bool {

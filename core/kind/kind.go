@@ -47,6 +47,9 @@ type Kind struct {
 
 	// Default fills in what the client left out.
 	Default func(Object)
+	// Restore fills in what an object does not bring back from storage:
+	// the kind of an object inside another one has no place in protobuf.
+	Restore func(Object)
 	// PrepareCreate drops what clients may not set (status) and starts the
 	// generation; PrepareUpdate carries over what updates may not change
 	// and decides whether generation goes up. Both run after Default and
@@ -59,8 +62,13 @@ type Kind struct {
 	ValidateUpdate func(obj, old Object) field.ErrorList
 	// ValidateName checks metadata.name; nil means a DNS-1123 subdomain.
 	ValidateName func(name string, prefix bool) []string
-	// Warnings are sent to the client as Warning headers.
-	Warnings func(Object) []string
+	// AnyFinalizer lets finalizers in that are neither Kubernetes' own nor
+	// have a domain.
+	AnyFinalizer bool
+	// Warnings are sent to the client as Warning headers. WarningsOnUpdate,
+	// where set, stands in for it when an object changes.
+	Warnings         func(Object) []string
+	WarningsOnUpdate func(obj, old Object) []string
 
 	Subresources []Subresource
 
@@ -74,8 +82,16 @@ type Kind struct {
 	// Held reports that something besides metadata.finalizers keeps a
 	// deleted object from being removed (a Namespace's spec.finalizers).
 	Held func(Object) bool
-	// OrphanByDefault keeps dependents when the client does not say.
+	// CreateOnUpdate lets a PUT create the object. VersionedUpdate refuses a
+	// PUT that does not say of which resourceVersion it is.
+	CreateOnUpdate, VersionedUpdate bool
+	// Untraced objects do not carry the trace of what changed them: nothing
+	// acts on them, and they change all the time (Event, Lease).
+	Untraced bool
+	// OrphanByDefault keeps dependents when the client does not say;
+	// OrphanWarning tells it so.
 	OrphanByDefault bool
+	OrphanWarning   string
 
 	// Fields returns what field selectors may ask for, besides
 	// metadata.name and metadata.namespace.

@@ -86,29 +86,6 @@ func TestCatalogue(t *testing.T) {
 	golden(t, "catalogue.txt", b.Bytes())
 }
 
-// TestColumnNames holds every kind's columns against a file.
-func TestColumnNames(t *testing.T) {
-	var b bytes.Buffer
-	for _, k := range Builtin().All() {
-		if len(k.Columns) == 0 {
-			continue
-		}
-		fmt.Fprintf(&b, "%s:", k.GroupResource())
-		for _, c := range k.Columns {
-			wide := ""
-			if c.Priority > 0 {
-				wide = "+"
-			}
-			fmt.Fprintf(&b, " %s%s(%s)", wide, strings.ReplaceAll(c.Name, " ", "_"), c.Type)
-			if c.Description == "" {
-				t.Errorf("%s: column %q has no description", k.Resource, c.Name)
-			}
-		}
-		fmt.Fprintln(&b)
-	}
-	golden(t, "columns.txt", b.Bytes())
-}
-
 func TestLookups(t *testing.T) {
 	c := Builtin()
 	prefixes := map[string]string{}

@@ -8,6 +8,11 @@ import (
 
 func leaseKind(gv schema.GroupVersion) *Kind {
 	k := define[coordinationv1.Lease, coordinationv1.LeaseList](gv, "leases")
+	k.AnyFinalizer = true
+	k.Untraced = true
+	// Coordinated leader election is off by default upstream, and its fields are not kept.
+	k.PrepareCreate = do1(dropCoordination)
+	k.PrepareUpdate = do2(func(l, _ *coordinationv1.Lease) { dropCoordination(l) })
 	k.Validate = check1(validateLease)
 	k.ValidateUpdate = check2(func(l, _ *coordinationv1.Lease) field.ErrorList { return validateLease(l) })
 	k.Columns = named[*coordinationv1.Lease]().
@@ -18,6 +23,8 @@ func leaseKind(gv schema.GroupVersion) *Kind {
 	return k
 }
 
+func dropCoordination(l *coordinationv1.Lease) { l.Spec.Strategy, l.Spec.PreferredHolder = nil, nil }
+
 func validateLease(l *coordinationv1.Lease) field.ErrorList {
 	p := field.NewPath("spec")
 	var errs field.ErrorList
@@ -26,12 +33,6 @@ func validateLease(l *coordinationv1.Lease) field.ErrorList {
 	}
 	if n := l.Spec.LeaseTransitions; n != nil && *n < 0 {
 		errs = append(errs, field.Invalid(p.Child("leaseTransitions"), *n, "must be greater than or equal to 0"))
-	}
-	if s := l.Spec.Strategy; s != nil && *s != "" {
-		errs = append(errs, supported(p.Child("strategy"), *s, coordinationv1.OldestEmulationVersion)...)
-	}
-	if l.Spec.PreferredHolder != nil && deref(l.Spec.PreferredHolder) != "" && (l.Spec.Strategy == nil || *l.Spec.Strategy == "") {
-		errs = append(errs, field.Forbidden(p.Child("preferredHolder"), "may only be specified when `strategy` is defined"))
 	}
 	return errs
 }

@@ -2,9 +2,11 @@ package kind
 
 import (
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -45,8 +47,7 @@ func namespaceKind(gv schema.GroupVersion) *Kind {
 	k.OnDelete = func(o Object) { o.(*corev1.Namespace).Status.Phase = corev1.NamespaceTerminating }
 	k.Held = func(o Object) bool { return len(o.(*corev1.Namespace).Spec.Finalizers) > 0 }
 	k.Fields = select1(func(n *corev1.Namespace) fields.Set {
-		// "name" is older than metadata.name and still asked for.
-		return fields.Set{"status.phase": string(n.Status.Phase), "name": n.Name}
+		return fields.Set{"status.phase": string(n.Status.Phase)}
 	})
 	k.Columns = named[*corev1.Namespace]().
 		text("Status", "The status of the namespace", func(n *corev1.Namespace) string { return string(n.Status.Phase) }).
@@ -61,7 +62,7 @@ func namespaceKind(gv schema.GroupVersion) *Kind {
 			ValidateUpdate: check2(func(n, _ *corev1.Namespace) field.ErrorList { return validateNamespace(n) }),
 		},
 		status(func(n, old *corev1.Namespace) { n.Spec = *old.Spec.DeepCopy() }, func(n, _ *corev1.Namespace) field.ErrorList {
-			p := field.NewPath("status", "phase")
+			p := field.NewPath("status", "Phase")
 			switch {
 			case n.DeletionTimestamp.IsZero() && n.Status.Phase != corev1.NamespaceActive:
 				return field.ErrorList{field.Invalid(p, n.Status.Phase, "may only be 'Active' if `deletionTimestamp` is empty")}
@@ -77,11 +78,10 @@ func namespaceKind(gv schema.GroupVersion) *Kind {
 func validateNamespace(n *corev1.Namespace) field.ErrorList {
 	var errs field.ErrorList
 	p := field.NewPath("spec", "finalizers")
-	for i, f := range n.Spec.Finalizers {
-		at := p.Index(i)
-		errs = append(errs, apivalidation.ValidateFinalizerName(string(f), at)...)
-		if len(errs) == 0 && f != corev1.FinalizerKubernetes && !slices.Contains([]byte(f), '/') {
-			errs = append(errs, field.Invalid(at, string(f), "name is neither a standard finalizer name nor is it fully qualified"))
+	for _, f := range n.Spec.Finalizers {
+		errs = append(errs, apivalidation.ValidateFinalizerName(string(f), p)...)
+		if !strings.Contains(string(f), "/") && f != corev1.FinalizerKubernetes && f != metav1.FinalizerOrphanDependents && f != metav1.FinalizerDeleteDependents {
+			errs = append(errs, field.Invalid(p, string(f), "name is neither a standard finalizer name nor is it fully qualified"))
 		}
 	}
 	return errs

@@ -88,14 +88,14 @@ func validatePolicyPorts(p *field.Path, ports []networkingv1.NetworkPolicyPort) 
 		if port.EndPort == nil {
 			continue
 		}
-		switch {
-		case port.Port.Type == intstr.String:
+		if port.Port.Type == intstr.String {
 			errs = append(errs, field.Invalid(at.Child("endPort"), *port.EndPort, "may not be specified when `port` is non-numeric"))
-		case *port.EndPort < port.Port.IntVal:
-			errs = append(errs, field.Invalid(at.Child("endPort"), *port.EndPort, "must be greater than or equal to `port`"))
-		default:
-			errs = append(errs, portNumber(at.Child("endPort"), *port.EndPort)...)
+			continue
 		}
+		if *port.EndPort < port.Port.IntVal {
+			errs = append(errs, field.Invalid(at.Child("endPort"), port.Port.IntVal, "must be greater than or equal to `port`"))
+		}
+		errs = append(errs, portNumber(at.Child("endPort"), *port.EndPort)...)
 	}
 	return errs
 }
@@ -112,6 +112,7 @@ func validatePeers(p *field.Path, peers []networkingv1.NetworkPolicyPeer) field.
 			errs = append(errs, field.Required(at, "must specify a peer"))
 		case selected && peer.IPBlock != nil:
 			errs = append(errs, field.Forbidden(at, "may not specify both ipBlock and another peer"))
+			fallthrough
 		case peer.IPBlock != nil:
 			errs = append(errs, validateIPBlock(at.Child("ipBlock"), peer.IPBlock)...)
 		}

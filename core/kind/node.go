@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -20,7 +19,7 @@ func nodeKind(gv schema.GroupVersion) *Kind {
 	k.Default = do1(func(n *corev1.Node) {
 		// podCIDR is podCIDRs[0], whichever of them the writer knows.
 		switch {
-		case n.Spec.PodCIDR != "" && len(n.Spec.PodCIDRs) == 0:
+		case n.Spec.PodCIDR != "" && (len(n.Spec.PodCIDRs) == 0 || n.Spec.PodCIDRs[0] != n.Spec.PodCIDR):
 			n.Spec.PodCIDRs = []string{n.Spec.PodCIDR}
 		case n.Spec.PodCIDR == "" && len(n.Spec.PodCIDRs) > 0:
 			n.Spec.PodCIDR = n.Spec.PodCIDRs[0]
@@ -31,14 +30,16 @@ func nodeKind(gv schema.GroupVersion) *Kind {
 		roundUp(n.Status.Capacity)
 		roundUp(n.Status.Allocatable)
 	})
-	// A node registers itself with its status: it is kept on creation.
-	k.PrepareUpdate = do2(func(n, old *corev1.Node) { n.Status = *old.Status.DeepCopy() })
+	// A node registers itself with its status: it is kept on creation, but for
+	// the configuration that nodes once had by API.
+	k.PrepareCreate = do1(func(n *corev1.Node) { n.Spec.ConfigSource, n.Status.Config = nil, nil })
+	k.PrepareUpdate = do2(func(n, old *corev1.Node) {
+		n.Status = *old.Status.DeepCopy()
+		n.Spec.ConfigSource = nil
+	})
 	k.Validate = check1(validateNode)
 	k.ValidateUpdate = check2(validateNodeUpdate)
 	k.Warnings = warn1(func(n *corev1.Node) []string {
-		if n.Spec.ConfigSource != nil {
-			return []string{"spec.configSource: the feature is no longer supported"}
-		}
 		if n.Spec.DoNotUseExternalID != "" {
 			return []string{"spec.externalID: this field is deprecated, and is unused by Kubernetes"}
 		}
@@ -50,7 +51,10 @@ func nodeKind(gv schema.GroupVersion) *Kind {
 	k.Columns = nodeColumns()
 	k.Subresources = []Subresource{
 		{Name: "proxy", Body: gv.WithKind("NodeProxyOptions"), Verbs: proxyVerbs()},
-		status(func(n, old *corev1.Node) { n.Spec = *old.Spec.DeepCopy() }, func(n, old *corev1.Node) field.ErrorList {
+		status(func(n, old *corev1.Node) {
+			n.Spec = *old.Spec.DeepCopy()
+			n.Status.Config = nil
+		}, func(n, old *corev1.Node) field.ErrorList {
 			return validateNodeStatus(field.NewPath("status"), &n.Status)
 		}),
 	}
@@ -59,7 +63,7 @@ func nodeKind(gv schema.GroupVersion) *Kind {
 
 func validateNode(n *corev1.Node) field.ErrorList {
 	p := field.NewPath("spec")
-	errs := validateTaints(p.Child("taints"), n.Spec.Taints)
+	errs := validateTaints(field.NewPath("metadata", "taints"), n.Spec.Taints) // upstream's path
 	errs = append(errs, validateNodeStatus(field.NewPath("status"), &n.Status)...)
 	return append(errs, validatePodCIDRs(p.Child("podCIDRs"), n.Spec.PodCIDRs)...)
 }
@@ -119,16 +123,16 @@ func validateNodeStatus(p *field.Path, s *corev1.NodeStatus) field.ErrorList {
 
 func validateNodeUpdate(n, old *corev1.Node) field.ErrorList {
 	p := field.NewPath("spec")
-	errs := validateTaints(p.Child("taints"), n.Spec.Taints)
+	errs := validateTaints(field.NewPath("metadata", "taints"), n.Spec.Taints)
 	errs = append(errs, validatePodCIDRs(p.Child("podCIDRs"), n.Spec.PodCIDRs)...)
+	if n.Spec.DoNotUseExternalID != old.Spec.DoNotUseExternalID {
+		errs = append(errs, field.Forbidden(p.Child("externalID"), "may not be updated"))
+	}
 	if len(old.Spec.PodCIDRs) > 0 && !slices.Equal(old.Spec.PodCIDRs, n.Spec.PodCIDRs) {
 		errs = append(errs, field.Forbidden(p.Child("podCIDRs"), "node updates may not change podCIDR except from \"\" to valid"))
 	}
 	if old.Spec.ProviderID != "" && old.Spec.ProviderID != n.Spec.ProviderID {
 		errs = append(errs, field.Forbidden(p.Child("providerID"), "node updates may not change providerID except from \"\" to valid"))
-	}
-	if n.Spec.ConfigSource != nil && !apiequality.Semantic.DeepEqual(n.Spec.ConfigSource, old.Spec.ConfigSource) {
-		errs = append(errs, field.Forbidden(p.Child("configSource"), "updates to configSource are not allowed"))
 	}
 	return errs
 }
@@ -159,7 +163,13 @@ func nodeColumns() []Column {
 		text("Internal-IP", doc["addresses"], address(corev1.NodeInternalIP)).wide().
 		text("External-IP", doc["addresses"], address(corev1.NodeExternalIP)).wide().
 		text("OS-Image", info["osImage"], func(n *corev1.Node) string { return orUnknown(n.Status.NodeInfo.OSImage) }).wide().
-		text("Kernel-Version", info["kernelVersion"], func(n *corev1.Node) string { return orUnknown(n.Status.NodeInfo.KernelVersion) }).wide().
+		text("Kernel-Version", info["kernelVersion"], func(n *corev1.Node) string {
+			kernel := orUnknown(n.Status.NodeInfo.KernelVersion)
+			if arch := n.Status.NodeInfo.Architecture; arch != "" {
+				kernel += " (" + arch + ")"
+			}
+			return kernel
+		}).wide().
 		text("Container-Runtime", info["containerRuntimeVersion"], func(n *corev1.Node) string {
 			return orUnknown(n.Status.NodeInfo.ContainerRuntimeVersion)
 		}).wide()

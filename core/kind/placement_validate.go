@@ -29,8 +29,13 @@ func validateTolerations(p *field.Path, tolerations []corev1.Toleration) field.E
 			errs = append(errs, invalids(at.Child("operator"), t.Value, validation.IsValidLabelValue(t.Value))...)
 		case corev1.TolerationOpExists:
 			if t.Value != "" {
-				errs = append(errs, field.Invalid(at.Child("operator"), t, "value must be empty when `operator` is 'Exists'"))
+				errs = append(errs, field.Invalid(at.Child("operator"), t.Value, "value must be empty when `operator` is 'Exists'"))
 			}
+		case corev1.TolerationOpLt, corev1.TolerationOpGt:
+			// KEP-5471 is not there yet, but its operators are named.
+			errs = append(errs, field.NotSupported(at.Child("operator"), t.Operator, []corev1.TolerationOperator{
+				corev1.TolerationOpEqual, corev1.TolerationOpExists, corev1.TolerationOpLt, corev1.TolerationOpGt,
+			}))
 		default:
 			errs = append(errs, field.NotSupported(at.Child("operator"), t.Operator,
 				[]corev1.TolerationOperator{corev1.TolerationOpEqual, corev1.TolerationOpExists}))
@@ -166,14 +171,13 @@ func validatePodAffinityTerm(p *field.Path, t *corev1.PodAffinityTerm) field.Err
 		}
 	}
 	if t.TopologyKey == "" {
-		return append(errs, field.Required(p.Child("topologyKey"), "can not be empty"))
+		errs = append(errs, field.Required(p.Child("topologyKey"), "can not be empty"))
 	}
 	return append(errs, metav1validation.ValidateLabelName(t.TopologyKey, p.Child("topologyKey"))...)
 }
 
 func validateSpreadConstraints(p *field.Path, constraints []corev1.TopologySpreadConstraint) field.ErrorList {
 	var errs field.ErrorList
-	seen := map[string]bool{}
 	for i, c := range constraints {
 		at := p.Index(i)
 		if c.MaxSkew <= 0 {
@@ -181,15 +185,15 @@ func validateSpreadConstraints(p *field.Path, constraints []corev1.TopologySprea
 		}
 		if c.TopologyKey == "" {
 			errs = append(errs, field.Required(at.Child("topologyKey"), "can not be empty"))
-		} else {
-			errs = append(errs, metav1validation.ValidateLabelName(c.TopologyKey, at.Child("topologyKey"))...)
 		}
 		errs = append(errs, supported(at.Child("whenUnsatisfiable"), c.WhenUnsatisfiable, corev1.DoNotSchedule, corev1.ScheduleAnyway)...)
 		key := fmt.Sprintf("{%s, %s}", c.TopologyKey, c.WhenUnsatisfiable)
-		if seen[key] {
-			errs = append(errs, field.Duplicate(at.Child("{topologyKey, whenUnsatisfiable}"), key))
+		for _, later := range constraints[i+1:] {
+			if later.TopologyKey == c.TopologyKey && later.WhenUnsatisfiable == c.WhenUnsatisfiable {
+				errs = append(errs, field.Duplicate(at.Child("{topologyKey, whenUnsatisfiable}"), key))
+				break
+			}
 		}
-		seen[key] = true
 		if c.MinDomains != nil {
 			if *c.MinDomains <= 0 {
 				errs = append(errs, field.Invalid(at.Child("minDomains"), *c.MinDomains, "must be greater than zero"))

@@ -17,7 +17,9 @@ func podKind(gv schema.GroupVersion) *Kind {
 	k.PrepareUpdate = do2(preparePodUpdate)
 	k.Validate = check1(validatePod)
 	k.ValidateUpdate = check2(validatePodUpdate)
-	k.Warnings = warn1(func(p *corev1.Pod) []string { return podSpecWarnings(field.NewPath("spec"), &p.Spec) })
+	k.Warnings = warn1(func(p *corev1.Pod) []string { return podCreateWarnings(p) })
+	// People do not write pods that are there; their controllers do.
+	k.WarningsOnUpdate = func(_, _ Object) []string { return nil }
 	k.GracePeriod = podGracePeriod
 	k.Fields = select1(podFields)
 	k.Columns = podColumns()
@@ -48,20 +50,31 @@ func podKind(gv schema.GroupVersion) *Kind {
 
 func preparePodCreate(p *corev1.Pod) {
 	p.Generation = 1
+	if g := p.Spec.TerminationGracePeriodSeconds; g != nil && *g < 0 {
+		*g = 1
+	}
 	p.Status = corev1.PodStatus{Phase: corev1.PodPending, QOSClass: QOSClass(&p.Spec)}
 	// Pods with gates say so from the start, as KEP-3521 wants.
 	if len(p.Spec.SchedulingGates) > 0 {
 		p.Status.Conditions = []corev1.PodCondition{{
-			Type:    corev1.PodScheduled,
-			Status:  corev1.ConditionFalse,
-			Reason:  corev1.PodReasonSchedulingGated,
-			Message: "Scheduling is blocked due to non-empty scheduling gates",
+			Type:               corev1.PodScheduled,
+			Status:             corev1.ConditionFalse,
+			LastTransitionTime: p.CreationTimestamp,
+			Reason:             corev1.PodReasonSchedulingGated,
+			Message:            "Scheduling is blocked due to non-empty scheduling gates",
 		}}
 	}
 }
 
 func preparePodUpdate(p, old *corev1.Pod) {
 	p.Status = *old.Status.DeepCopy()
+	// What the priority's class once said stays.
+	if p.Spec.Priority == nil {
+		p.Spec.Priority = copied(old.Spec.Priority)
+	}
+	if p.Spec.PreemptionPolicy == nil {
+		p.Spec.PreemptionPolicy = copied(old.Spec.PreemptionPolicy)
+	}
 	podGeneration(p, old)
 }
 
@@ -81,7 +94,8 @@ func preparePodStatus(p, old *corev1.Pod) {
 		p.DeletionTimestamp = &t
 	}
 	p.OwnerReferences = old.DeepCopy().OwnerReferences
-	p.Status.QOSClass = old.Status.QOSClass
+	orElse(&p.Status.QOSClass, old.Status.QOSClass)
+	keepObserved(p, old)
 	// podIP is podIPs[0], whichever of them the writer knows.
 	switch {
 	case p.Status.PodIP == "" && len(p.Status.PodIPs) > 0 && old.Status.PodIP == "":
@@ -90,6 +104,23 @@ func preparePodStatus(p, old *corev1.Pod) {
 		p.Status.PodIPs = nil
 	case len(p.Status.PodIPs) == 0 || p.Status.PodIPs[0].IP != p.Status.PodIP:
 		p.Status.PodIPs = []corev1.PodIP{{IP: p.Status.PodIP}}
+	}
+}
+
+// keepObserved keeps the generations of reporters that do not know them yet.
+// Several conditions may have the same type.
+func keepObserved(p, old *corev1.Pod) {
+	orElse(&p.Status.ObservedGeneration, old.Status.ObservedGeneration)
+	was := map[corev1.PodConditionType][]int64{}
+	for _, c := range old.Status.Conditions {
+		was[c.Type] = append(was[c.Type], c.ObservedGeneration)
+	}
+	for i := range p.Status.Conditions {
+		c := &p.Status.Conditions[i]
+		if seen := was[c.Type]; len(seen) > 0 {
+			orElse(&c.ObservedGeneration, seen[0])
+			was[c.Type] = seen[1:]
+		}
 	}
 }
 
@@ -148,6 +179,7 @@ func podFields(p *corev1.Pod) fields.Set {
 	}
 	return fields.Set{
 		"spec.nodeName":            p.Spec.NodeName,
+		"spec.host":                p.Spec.NodeName, // its old name
 		"spec.restartPolicy":       string(p.Spec.RestartPolicy),
 		"spec.schedulerName":       p.Spec.SchedulerName,
 		"spec.serviceAccountName":  p.Spec.ServiceAccountName,
@@ -228,6 +260,9 @@ func podTemplateKind(gv schema.GroupVersion) *Kind {
 		return validatePodTemplate(&t.Template, field.NewPath("template"))
 	})
 	k.ValidateName = apivalidation.NameIsDNSSubdomain
+	k.Warnings = warn1(func(t *corev1.PodTemplate) []string {
+		return podWarnings(field.NewPath("template"), &t.Template.ObjectMeta, &t.Template.Spec)
+	})
 	k.Columns = named[*corev1.PodTemplate]().
 		text("Containers", "Names of each container in the template.", func(t *corev1.PodTemplate) string {
 			return containerNames(t.Template.Spec.Containers)

@@ -2,6 +2,7 @@ package kind
 
 import (
 	"reflect"
+	"regexp"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -20,6 +21,14 @@ func orPointer[T any](p **T, v T) {
 	if *p == nil {
 		*p = &v
 	}
+}
+
+func copied[T any](p *T) *T {
+	if p == nil {
+		return nil
+	}
+	v := *p
+	return &v
 }
 
 func defaultPod(p *corev1.Pod) {
@@ -148,7 +157,7 @@ func defaultContainer(c *corev1.Container) {
 
 // pullPolicy depends on whether the image may change under its name.
 func pullPolicy(image string) corev1.PullPolicy {
-	if strings.Contains(image, "@") {
+	if strings.Contains(image, "@") || !imageReference(image) {
 		return corev1.PullIfNotPresent
 	}
 	last := image[strings.LastIndex(image, "/")+1:]
@@ -156,6 +165,15 @@ func pullPolicy(image string) corev1.PullPolicy {
 		return corev1.PullAlways
 	}
 	return corev1.PullIfNotPresent
+}
+
+// imageReference says whether an image's name without a digest follows the
+// grammar of the distribution project's references.
+func imageReference(image string) bool {
+	const host = `(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])`
+	const part = `[a-z0-9]+(?:(?:[._]|__|[-]+)[a-z0-9]+)*`
+	m := regexp.MustCompile(`^((?:(?:` + host + `(?:\.` + host + `)*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?/)?` + part + `(?:/` + part + `)*)(?::[\w][\w.-]{0,127})?$`).FindStringSubmatch(image)
+	return m != nil && len(m[1]) <= 255
 }
 
 func defaultProbe(p *corev1.Probe) {

@@ -2,6 +2,7 @@ package kind
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -10,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/diff"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	netutils "k8s.io/utils/net"
 )
 
 // validatePodUpdate lets only those parts of a running pod change that nodes
@@ -17,7 +19,7 @@ import (
 func validatePodUpdate(p, old *corev1.Pod) field.ErrorList {
 	spec := field.NewPath("spec")
 	errs := validatePodAnnotations(field.NewPath("metadata", "annotations"), p.Annotations, &p.Spec)
-	errs = append(errs, validatePodSpec(spec, &p.Spec)...)
+	errs = append(errs, validatePodSpec(spec, &p.Spec, p.Name)...)
 	if len(p.Spec.Containers) != len(old.Spec.Containers) {
 		return append(errs, field.Forbidden(spec.Child("containers"), "pod updates may not add or remove containers"))
 	}
@@ -28,7 +30,7 @@ func validatePodUpdate(p, old *corev1.Pod) field.ErrorList {
 	errs = append(errs, validateAddedTolerations(spec.Child("tolerations"), p.Spec.Tolerations, old.Spec.Tolerations)...)
 	for i, g := range p.Spec.SchedulingGates {
 		if !slices.Contains(old.Spec.SchedulingGates, g) {
-			errs = append(errs, field.Forbidden(spec.Child("schedulingGates").Index(i), "only deletion is allowed, but found new scheduling gate '"+g.Name+"'"))
+			errs = append(errs, field.Forbidden(spec.Child("schedulingGates").Index(i).Child("name"), "only deletion is allowed, but found new scheduling gate '"+g.Name+"'"))
 		}
 	}
 	if old.Spec.NodeName == "" && p.Spec.NodeName != "" && len(p.Spec.SchedulingGates) > 0 {
@@ -117,8 +119,8 @@ func validateDeadlineUpdate(p *field.Path, now, old *int64) field.ErrorList {
 	switch {
 	case now == nil && old != nil:
 		return field.ErrorList{field.Invalid(p, now, "must not update from a positive integer to nil value")}
-	case now != nil && *now < 0:
-		return field.ErrorList{field.Invalid(p, *now, notNegative)}
+	case now != nil && (*now < 0 || *now > math.MaxInt32):
+		return field.ErrorList{field.Invalid(p, *now, validation.InclusiveRangeError(0, math.MaxInt32))}
 	case now != nil && old != nil && *now > *old:
 		return field.ErrorList{field.Invalid(p, *now, "must be less than or equal to previous value")}
 	}
@@ -141,7 +143,9 @@ func validateAddedTolerations(p *field.Path, now, old []corev1.Toleration) field
 
 func validateEphemeralContainersUpdate(p, old *corev1.Pod) field.ErrorList {
 	at := field.NewPath("spec", "ephemeralContainers")
-	errs := newPodScope(&p.Spec).ephemeralContainers(at, &p.Spec)
+	// The volumes were checked when the pod was made.
+	volumes, _ := validateVolumes(field.NewPath("spec", "volumes"), p.Spec.Volumes, p.Name)
+	errs := newPodScope(&p.Spec, volumes).ephemeralContainers(at, &p.Spec)
 	now := map[string]*corev1.EphemeralContainer{}
 	for i := range p.Spec.EphemeralContainers {
 		now[p.Spec.EphemeralContainers[i].Name] = &p.Spec.EphemeralContainers[i]
@@ -160,7 +164,7 @@ func validateEphemeralContainersUpdate(p, old *corev1.Pod) field.ErrorList {
 
 func validatePodResize(p, old *corev1.Pod) field.ErrorList {
 	spec := field.NewPath("spec")
-	errs := validatePodSpec(spec, &p.Spec)
+	errs := validatePodSpec(spec, &p.Spec, p.Name)
 	if QOSClass(&p.Spec) != old.Status.QOSClass && old.Status.QOSClass != "" {
 		errs = append(errs, field.Invalid(spec, old.Status.QOSClass, "Pod QOS Class may not change as a result of resizing"))
 	}
@@ -184,31 +188,148 @@ func validatePodResize(p, old *corev1.Pod) field.ErrorList {
 
 func validatePodStatus(p, old *corev1.Pod) field.ErrorList {
 	at := field.NewPath("status")
+	st, was := &p.Status, &old.Status
 	var errs field.ErrorList
-	if p.Spec.NodeName != old.Spec.NodeName {
-		errs = append(errs, field.Forbidden(at.Child("nodeName"), "may not be changed directly"))
+	for i, c := range st.Conditions {
+		at := at.Child("conditions").Index(i)
+		if c.ObservedGeneration < 0 {
+			errs = append(errs, field.Invalid(at.Child("observedGeneration"), c.ObservedGeneration, "must be a non-negative integer"))
+		}
+		switch c.Type {
+		case corev1.PodScheduled, corev1.PodReady, corev1.PodInitialized:
+		default:
+			errs = append(errs, invalids(at.Child("Type"), string(c.Type), validation.IsQualifiedName(string(c.Type)))...)
+		}
 	}
-	if n := p.Status.NominatedNodeName; n != "" {
+	if n := st.NominatedNodeName; n != "" && n != was.NominatedNodeName {
 		errs = append(errs, invalids(at.Child("nominatedNodeName"), n, subdomain(n))...)
+		if old.Spec.NodeName != "" {
+			errs = append(errs, field.Forbidden(at.Child("nominatedNodeName"), "may not be set on pods that are already bound to a node"))
+		}
 	}
+	if st.ObservedGeneration < 0 {
+		errs = append(errs, field.Invalid(at.Child("observedGeneration"), st.ObservedGeneration, "must be a non-negative integer"))
+	}
+	errs = append(errs, unchanged(at.Child("qosClass"), st.QOSClass, was.QOSClass)...)
 	// A container that has ended for good does not run again.
-	for i := range old.Status.ContainerStatuses {
-		o := &old.Status.ContainerStatuses[i]
+	for i := range was.ContainerStatuses {
+		o := &was.ContainerStatuses[i]
 		if o.State.Terminated == nil || old.Spec.RestartPolicy == corev1.RestartPolicyAlways ||
 			old.Spec.RestartPolicy == corev1.RestartPolicyOnFailure && o.State.Terminated.ExitCode != 0 || mayRestart(&old.Spec, o) {
 			continue
 		}
-		for _, n := range p.Status.ContainerStatuses {
+		for _, n := range st.ContainerStatuses {
 			if n.Name == o.Name && n.State.Terminated == nil {
 				errs = append(errs, field.Forbidden(at.Child("containerStatuses").Index(i).Child("state"), "may not be transitioned to non-terminated state"))
 			}
 		}
 	}
-	for i, ip := range p.Status.PodIPs {
-		errs = append(errs, validation.IsValidIPForLegacyField(at.Child("podIPs").Index(i), ip.IP, true, nil)...)
+	var ips, before []string
+	for _, ip := range st.PodIPs {
+		ips = append(ips, ip.IP)
 	}
-	if len(p.Status.PodIPs) > 2 {
-		errs = append(errs, field.Invalid(at.Child("podIPs"), p.Status.PodIPs, "may specify no more than one IP for each IP family"))
+	for _, ip := range was.PodIPs {
+		before = append(before, ip.IP)
+	}
+	errs = append(errs, validateFamilies(at.Child("podIPs"), ips, before)...)
+	ips, before = nil, nil
+	for _, ip := range st.HostIPs {
+		ips = append(ips, ip.IP)
+	}
+	for _, ip := range was.HostIPs {
+		before = append(before, ip.IP)
+	}
+	if len(ips) > 0 && st.HostIP != ips[0] {
+		errs = append(errs, field.Invalid(at.Child("hostIPs").Index(0).Child("ip"), ips[0], "must be equal to `hostIP`"))
+	}
+	errs = append(errs, validateFamilies(at.Child("hostIPs"), ips, before)...)
+	errs = append(errs, validateAllocated(at.Child("containerStatuses"), st.ContainerStatuses, p.Spec.Containers)...)
+	errs = append(errs, validateAllocated(at.Child("initContainerStatuses"), st.InitContainerStatuses, p.Spec.InitContainers)...)
+	for i, c := range st.EphemeralContainerStatuses {
+		if len(c.AllocatedResourcesStatus) > 0 {
+			errs = append(errs, field.Forbidden(at.Child("ephemeralContainerStatuses").Index(i).Child("allocatedResourcesStatus"), "must not be specified in container status"))
+		}
+	}
+	return append(errs, validateClaimStatuses(at.Child("resourceClaimStatuses"), st.ResourceClaimStatuses, p.Spec.ResourceClaims)...)
+}
+
+// validateFamilies checks that there is at most one address of each family.
+func validateFamilies(p *field.Path, ips, before []string) field.ErrorList {
+	var errs field.ErrorList
+	for i, ip := range ips {
+		errs = append(errs, validation.IsValidIPForLegacyField(p.Index(i), ip, true, before)...)
+	}
+	if len(ips) < 2 {
+		return errs
+	}
+	dual, err := netutils.IsDualStackIPStrings(ips)
+	if err != nil {
+		errs = append(errs, field.InternalError(p, fmt.Errorf("failed to check for dual stack with error:%v", err)))
+	}
+	if !dual || len(ips) > 2 {
+		errs = append(errs, field.Invalid(p, ips, "may specify no more than one IP for each IP family"))
+	}
+	return errs
+}
+
+// validateAllocated checks that the health of a device is that of one which the
+// container asked for (KEP-4680).
+func validateAllocated(p *field.Path, statuses []corev1.ContainerStatus, containers []corev1.Container) field.ErrorList {
+	var errs field.ErrorList
+	for i := range statuses {
+		k := slices.IndexFunc(containers, func(c corev1.Container) bool { return c.Name == statuses[i].Name })
+		if k < 0 {
+			continue
+		}
+		r := &containers[k].Resources
+		for j, a := range statuses[i].AllocatedResourcesStatus {
+			at := p.Index(i).Child("allocatedResourcesStatus").Index(j)
+			_, found := r.Requests[a.Name]
+			what := "must match one of the container's resource requests"
+			if name, ok := strings.CutPrefix(string(a.Name), "claim:"); ok {
+				what = "must match one of the container's resource claims in a format 'claim:<claimName>/<request>' or 'claim:<claimName>' if request is empty"
+				found = slices.ContainsFunc(r.Claims, func(c corev1.ResourceClaim) bool {
+					return name == c.Name && c.Request == "" || name == c.Name+"/"+c.Request
+				})
+			}
+			if !found {
+				errs = append(errs, field.Invalid(at.Child("name"), a.Name, what))
+			}
+			errs = append(errs, validateHealth(at.Child("resources"), a.Resources)...)
+		}
+	}
+	return errs
+}
+
+func validateHealth(p *field.Path, resources []corev1.ResourceHealth) field.ErrorList {
+	var errs field.ErrorList
+	seen := map[corev1.ResourceID]bool{}
+	for i, r := range resources {
+		if seen[r.ResourceID] {
+			errs = append(errs, field.Duplicate(p.Index(i).Child("resourceID"), r.ResourceID))
+		}
+		seen[r.ResourceID] = true
+		errs = append(errs, supported(p.Index(i).Child("health"), r.Health, corev1.ResourceHealthStatusHealthy,
+			corev1.ResourceHealthStatusUnhealthy, corev1.ResourceHealthStatusUnknown)...)
+	}
+	return errs
+}
+
+func validateClaimStatuses(p *field.Path, statuses []corev1.PodResourceClaimStatus, claims []corev1.PodResourceClaim) field.ErrorList {
+	var errs field.ErrorList
+	seen := map[string]bool{}
+	for i, s := range statuses {
+		at := p.Index(i)
+		if !slices.ContainsFunc(claims, func(c corev1.PodResourceClaim) bool { return c.Name == s.Name }) {
+			errs = append(errs, field.Invalid(at.Child("name"), s.Name, "must match the name of an entry in `spec.resourceClaims`"))
+		}
+		if seen[s.Name] {
+			errs = append(errs, field.Duplicate(at.Child("name"), s.Name))
+		}
+		seen[s.Name] = true
+		if n := s.ResourceClaimName; n != nil {
+			errs = append(errs, invalids(at.Child("resourceClaimName"), *n, subdomain(*n))...)
+		}
 	}
 	return errs
 }
@@ -220,78 +341,4 @@ func mayRestart(s *corev1.PodSpec, st *corev1.ContainerStatus) bool {
 		}
 	}
 	return false
-}
-
-// podSpecWarnings points out what is accepted but hardly meant.
-func podSpecWarnings(p *field.Path, s *corev1.PodSpec) []string {
-	var warnings []string
-	for _, l := range []struct{ old, now string }{
-		{"beta.kubernetes.io/arch", "kubernetes.io/arch"},
-		{"beta.kubernetes.io/os", "kubernetes.io/os"},
-		{"beta.kubernetes.io/instance-type", "node.kubernetes.io/instance-type"},
-		{"failure-domain.beta.kubernetes.io/region", "topology.kubernetes.io/region"},
-		{"failure-domain.beta.kubernetes.io/zone", "topology.kubernetes.io/zone"},
-	} {
-		if _, ok := s.NodeSelector[l.old]; ok {
-			since := "v1.14"
-			if strings.Contains(l.now, "region") || strings.Contains(l.now, "zone") || strings.Contains(l.now, "instance-type") {
-				since = "v1.17"
-			}
-			warnings = append(warnings, fmt.Sprintf("%s: deprecated since %s; use %q instead", p.Child("nodeSelector").Key(l.old), since, l.now))
-		}
-	}
-	if g := s.TerminationGracePeriodSeconds; g != nil && *g < 0 {
-		warnings = append(warnings, fmt.Sprintf("%s: must be >= 0; negative values are invalid and will be treated as 1", p.Child("terminationGracePeriodSeconds")))
-	}
-	for i, v := range s.Volumes {
-		if v.GitRepo != nil {
-			warnings = append(warnings, fmt.Sprintf("%s: deprecated in v1.11, and disabled by default in v1.33+", p.Child("volumes").Index(i).Child("gitRepo")))
-		}
-		if v.Glusterfs != nil {
-			warnings = append(warnings, fmt.Sprintf("%s: deprecated in v1.25, non-functional in v1.26+", p.Child("volumes").Index(i).Child("glusterfs")))
-		}
-		if v.RBD != nil {
-			warnings = append(warnings, fmt.Sprintf("%s: deprecated in v1.28, non-functional in v1.31+", p.Child("volumes").Index(i).Child("rbd")))
-		}
-		if v.CephFS != nil {
-			warnings = append(warnings, fmt.Sprintf("%s: deprecated in v1.28, non-functional in v1.31+", p.Child("volumes").Index(i).Child("cephfs")))
-		}
-	}
-	warnings = append(warnings, containerWarnings(p.Child("initContainers"), s.InitContainers)...)
-	return append(warnings, containerWarnings(p.Child("containers"), s.Containers)...)
-}
-
-func containerWarnings(p *field.Path, cs []corev1.Container) []string {
-	var warnings []string
-	for i := range cs {
-		at := p.Index(i)
-		for _, part := range []struct {
-			name string
-			list corev1.ResourceList
-		}{{"limits", cs[i].Resources.Limits}, {"requests", cs[i].Resources.Requests}} {
-			for _, name := range []corev1.ResourceName{corev1.ResourceMemory, corev1.ResourceEphemeralStorage} {
-				if q, ok := part.list[name]; ok && q.MilliValue()%1000 != 0 {
-					warnings = append(warnings, fmt.Sprintf("%s: fractional byte value %q is invalid, must be an integer",
-						at.Child("resources", part.name).Key(string(name)), q.String()))
-				}
-			}
-		}
-		env := map[string]bool{}
-		for j, e := range cs[i].Env {
-			if env[e.Name] {
-				warnings = append(warnings, fmt.Sprintf("%s: hides previous definition of %q, which may be dropped when using apply", at.Child("env").Index(j), e.Name))
-			}
-			env[e.Name] = true
-		}
-		ports := map[string]int{}
-		for j, port := range cs[i].Ports {
-			key := fmt.Sprintf("%d/%s/%s/%d", port.ContainerPort, port.Protocol, port.HostIP, port.HostPort)
-			if other, ok := ports[key]; ok {
-				warnings = append(warnings, fmt.Sprintf("%s: duplicate port definition with %s", at.Child("ports").Index(j), at.Child("ports").Index(other)))
-				continue
-			}
-			ports[key] = j
-		}
-	}
-	return warnings
 }

@@ -14,7 +14,7 @@ import (
 func validatePod(p *corev1.Pod) field.ErrorList {
 	spec := field.NewPath("spec")
 	errs := validatePodAnnotations(field.NewPath("metadata", "annotations"), p.Annotations, &p.Spec)
-	errs = append(errs, validatePodSpec(spec, &p.Spec)...)
+	errs = append(errs, validatePodSpec(spec, &p.Spec, p.Name)...)
 	if len(p.Spec.EphemeralContainers) > 0 {
 		errs = append(errs, field.Forbidden(spec.Child("ephemeralContainers"), "cannot be set on create"))
 	}
@@ -29,7 +29,7 @@ func validatePodTemplate(t *corev1.PodTemplateSpec, p *field.Path) field.ErrorLi
 	errs := validateLabels(p.Child("labels"), t.Labels)
 	errs = append(errs, apivalidation.ValidateAnnotations(t.Annotations, p.Child("annotations"))...)
 	errs = append(errs, validatePodAnnotations(p.Child("annotations"), t.Annotations, &t.Spec)...)
-	errs = append(errs, validatePodSpec(p.Child("spec"), &t.Spec)...)
+	errs = append(errs, validatePodSpec(p.Child("spec"), &t.Spec, "")...)
 	if len(t.Spec.EphemeralContainers) > 0 {
 		errs = append(errs, field.Forbidden(p.Child("spec", "ephemeralContainers"), "ephemeral containers not allowed in pod template"))
 	}
@@ -43,9 +43,10 @@ func validatePodAnnotations(p *field.Path, annotations map[string]string, s *cor
 	return nil
 }
 
-func validatePodSpec(p *field.Path, s *corev1.PodSpec) field.ErrorList {
-	scope := newPodScope(s)
-	errs := validateVolumes(p.Child("volumes"), s.Volumes)
+// validatePodSpec checks a pod, or a template with no name of a pod.
+func validatePodSpec(p *field.Path, s *corev1.PodSpec, pod string) field.ErrorList {
+	volumes, errs := validateVolumes(p.Child("volumes"), s.Volumes, pod)
+	scope := newPodScope(s, volumes)
 	errs = append(errs, validatePodClaims(p.Child("resourceClaims"), s.ResourceClaims)...)
 	errs = append(errs, scope.containers(p.Child("containers"), s.Containers)...)
 	errs = append(errs, scope.initContainers(p.Child("initContainers"), s.InitContainers, s.Containers)...)
@@ -59,9 +60,7 @@ func validatePodSpec(p *field.Path, s *corev1.PodSpec) field.ErrorList {
 		corev1.DNSClusterFirstWithHostNet, corev1.DNSClusterFirst, corev1.DNSDefault, corev1.DNSNone)...)
 	errs = append(errs, validateLabels(p.Child("nodeSelector"), s.NodeSelector)...)
 	errs = append(errs, validatePodSecurityContext(p.Child("securityContext"), s)...)
-	for i, ref := range s.ImagePullSecrets {
-		errs = append(errs, required(p.Child("imagePullSecrets").Index(i).Child("name"), ref.Name, nil)...)
-	}
+	errs = append(errs, validateHostNetwork(p, s, pod == "")...)
 	errs = append(errs, validateAffinity(p.Child("affinity"), s.Affinity)...)
 	errs = append(errs, validateDNSConfig(p.Child("dnsConfig"), s)...)
 	for i, g := range s.ReadinessGates {
@@ -86,6 +85,7 @@ func validatePodSpec(p *field.Path, s *corev1.PodSpec) field.ErrorList {
 	if s.Subdomain != "" {
 		errs = append(errs, invalids(p.Child("subdomain"), s.Subdomain, validation.IsDNS1123Label(s.Subdomain))...)
 	}
+	errs = append(errs, validateHostnameOverride(p.Child("hostnameOverride"), s)...)
 	errs = append(errs, validateTolerations(p.Child("tolerations"), s.Tolerations)...)
 	errs = append(errs, validateHostAliases(p.Child("hostAliases"), s.HostAliases)...)
 	if s.PriorityClassName != "" {
@@ -99,7 +99,11 @@ func validatePodSpec(p *field.Path, s *corev1.PodSpec) field.ErrorList {
 	}
 	errs = append(errs, validateResources(p.Child("overhead"), &corev1.ResourceRequirements{Limits: s.Overhead}, nil)...)
 	if s.OS != nil {
-		errs = append(errs, oneOf(p.Child("os", "name"), s.OS.Name, corev1.Linux, corev1.Windows)...)
+		if s.OS.Name == "" {
+			errs = append(errs, field.Required(p.Child("os", "name"), ""))
+		} else {
+			errs = append(errs, supported(p.Child("os"), s.OS.Name, corev1.Linux, corev1.Windows)...)
+		}
 	}
 	return errs
 }
@@ -129,9 +133,18 @@ func validatePodClaims(p *field.Path, claims []corev1.PodResourceClaim) field.Er
 		if seen[c.Name] {
 			errs = append(errs, field.Duplicate(at.Child("name"), c.Name))
 		}
-		seen[c.Name] = true
-		if (c.ResourceClaimName == nil) == (c.ResourceClaimTemplateName == nil) {
-			errs = append(errs, field.Invalid(at, c, "must specify exactly one of: `resourceClaimName`, `resourceClaimTemplateName`"))
+		seen[c.Name] = c.Name != ""
+		switch {
+		case c.ResourceClaimName != nil && c.ResourceClaimTemplateName != nil:
+			errs = append(errs, field.Invalid(at, c, "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified"))
+		case c.ResourceClaimName == nil && c.ResourceClaimTemplateName == nil:
+			errs = append(errs, field.Invalid(at, c, "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`"))
+		}
+		if n := c.ResourceClaimName; n != nil {
+			errs = append(errs, invalids(at.Child("resourceClaimName"), *n, subdomain(*n))...)
+		}
+		if n := c.ResourceClaimTemplateName; n != nil {
+			errs = append(errs, invalids(at.Child("resourceClaimTemplateName"), *n, subdomain(*n))...)
 		}
 	}
 	return errs
@@ -170,7 +183,7 @@ func validatePodSecurityContext(p *field.Path, s *corev1.PodSpec) field.ErrorLis
 		case sys.Name == "":
 			errs = append(errs, field.Required(at, ""))
 		case !validSysctl(sys.Name):
-			errs = append(errs, field.Invalid(at, sys.Name, fmt.Sprintf("must have at most %d characters and match regex %s", 253, "^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9][-_a-z0-9]*$")))
+			errs = append(errs, field.Invalid(at, sys.Name, fmt.Sprintf("must have at most %d characters and match regex %s", 253, "^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$")))
 		case seen[sys.Name]:
 			errs = append(errs, field.Duplicate(at, sys.Name))
 		}
@@ -261,13 +274,49 @@ func validateDNSConfig(p *field.Path, s *corev1.PodSpec) field.ErrorList {
 
 func validateHostAliases(p *field.Path, aliases []corev1.HostAlias) field.ErrorList {
 	var errs field.ErrorList
-	for _, a := range aliases {
-		errs = append(errs, validation.IsValidIPForLegacyField(p.Child("ip"), a.IP, true, nil)...)
-		for _, h := range a.Hostnames {
-			errs = append(errs, invalids(p.Child("hostnames"), h, validation.IsDNS1123Subdomain(h))...)
+	for i, a := range aliases {
+		errs = append(errs, validation.IsValidIPForLegacyField(p.Index(i).Child("ip"), a.IP, true, nil)...)
+		for j, h := range a.Hostnames {
+			errs = append(errs, invalids(p.Index(i).Child("hostnames").Index(j), h, validation.IsDNS1123Subdomain(h))...)
 		}
 	}
 	return errs
+}
+
+// validateHostNetwork wants the ports of a pod on its host's network to be the
+// host's; a template may leave them out.
+func validateHostNetwork(p *field.Path, s *corev1.PodSpec, template bool) field.ErrorList {
+	if !s.HostNetwork {
+		return nil
+	}
+	var errs field.ErrorList
+	for i := range s.Containers {
+		for j, port := range s.Containers[i].Ports {
+			if port.HostPort != port.ContainerPort && !(template && port.HostPort == 0) {
+				errs = append(errs, field.Invalid(p.Child("containers").Index(i).Child("ports").Index(j).Child("hostPort"), port.HostPort,
+					"must match `containerPort` when `hostNetwork` is true"))
+			}
+		}
+	}
+	return errs
+}
+
+// validateHostnameOverride checks KEP-4762's name of the host.
+func validateHostnameOverride(p *field.Path, s *corev1.PodSpec) field.ErrorList {
+	if s.HostnameOverride == nil {
+		return nil
+	}
+	var errs field.ErrorList
+	if deref(s.SetHostnameAsFQDN) {
+		errs = append(errs, field.Forbidden(p, "may not be specified when setHostnameAsFQDN is true"))
+	}
+	if s.HostNetwork {
+		errs = append(errs, field.Forbidden(p, "may not be specified when hostNetwork is true"))
+	}
+	if len(*s.HostnameOverride) > 64 {
+		errs = append(errs, field.TooLong(p, "", 64))
+	}
+	return append(errs, invalids(p, *s.HostnameOverride, validation.IsDNS1123Subdomain(*s.HostnameOverride))...)
 }
 
 func validateSchedulingGates(p *field.Path, gates []corev1.PodSchedulingGate) field.ErrorList {
@@ -313,7 +362,7 @@ func (scope *podScope) ephemeralContainers(p *field.Path, s *corev1.PodSpec) fie
 			{"readinessProbe", c.ReadinessProbe != nil},
 			{"startupProbe", c.StartupProbe != nil},
 			{"lifecycle", c.Lifecycle != nil},
-			{"resources", len(c.Resources.Limits)+len(c.Resources.Requests) > 0},
+			{"resources", len(c.Resources.Limits)+len(c.Resources.Requests)+len(c.Resources.Claims) > 0},
 			{"resizePolicy", len(c.ResizePolicy) > 0},
 			{"restartPolicy", c.RestartPolicy != nil},
 		} {

@@ -1,6 +1,7 @@
 package kind
 
 import (
+	"fmt"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,6 +16,8 @@ type handler struct {
 	tcpSocket *corev1.TCPSocketAction
 	grpc      *corev1.GRPCAction
 	sleep     *corev1.SleepAction
+	// grace bounds a sleep.
+	grace *int64
 }
 
 func validateHandler(p *field.Path, h handler) field.ErrorList {
@@ -45,8 +48,8 @@ func validateHandler(p *field.Path, h handler) field.ErrorList {
 	}
 	if h.sleep != nil {
 		first("sleep", func(p *field.Path) {
-			if h.sleep.Seconds < 0 {
-				errs = append(errs, field.Invalid(p, h.sleep.Seconds, "must be non-negative"))
+			if h.grace != nil && (h.sleep.Seconds < 0 || h.sleep.Seconds > *h.grace) {
+				errs = append(errs, field.Invalid(p, h.sleep.Seconds, fmt.Sprintf("must be non-negative and less than terminationGracePeriodSeconds (%d)", *h.grace)))
 			}
 		})
 	}
@@ -159,7 +162,7 @@ func validateAppArmor(p *field.Path, a *corev1.AppArmorProfile) field.ErrorList 
 		errs = append(errs, field.Invalid(p.Child("localhostProfile"), *a.LocalhostProfile, "must not be padded with whitespace"))
 	case local && *a.LocalhostProfile == "":
 		errs = append(errs, field.Required(p.Child("localhostProfile"), "must be set when AppArmor type is Localhost"))
-	case !local && a.LocalhostProfile != nil:
+	case !local && a.Type != "" && a.LocalhostProfile != nil:
 		errs = append(errs, field.Invalid(p.Child("localhostProfile"), a.LocalhostProfile, "can only be set when AppArmor type is Localhost"))
 	}
 	if a.Type == "" {
@@ -177,7 +180,7 @@ func validateProfile(p *field.Path, local bool, profile *string, what string) fi
 	case local:
 		return relativePath(at, *profile)
 	case profile != nil:
-		return field.ErrorList{field.Invalid(at, profile, "can only be set when "+what+" type is Localhost")}
+		return field.ErrorList{field.Invalid(at, map[string]any{"localhostProfile": profile}, "can only be set when "+what+" type is Localhost")}
 	}
 	return nil
 }

@@ -4,7 +4,9 @@ import (
 	"fmt"
 
 	rbacv1 "k8s.io/api/rbac/v1"
+	rbacv1beta1 "k8s.io/api/rbac/v1beta1"
 	"k8s.io/apimachinery/pkg/api/validation/path"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -19,7 +21,6 @@ func roleKind(gv schema.GroupVersion) *Kind {
 	k.ValidateName = segment
 	k.Validate = check1(func(r *rbacv1.Role) field.ErrorList { return validateRules(r.Rules, true) })
 	k.ValidateUpdate = check2(func(r, _ *rbacv1.Role) field.ErrorList { return validateRules(r.Rules, true) })
-	k.Columns = createdAt[*rbacv1.Role]()
 	return k
 }
 
@@ -28,15 +29,7 @@ func clusterRoleKind(gv schema.GroupVersion) *Kind {
 	k.ValidateName = segment
 	k.Validate = check1(validateClusterRole)
 	k.ValidateUpdate = check2(func(r, _ *rbacv1.ClusterRole) field.ErrorList { return validateClusterRole(r) })
-	k.Columns = createdAt[*rbacv1.ClusterRole]()
 	return k
-}
-
-// createdAt are the columns of roles, where the moment matters more than the
-// age.
-func createdAt[T Object]() []Column {
-	return named[T]().text("Created At", "CreationTimestamp is a timestamp representing the server time when this object was created. It is not guaranteed to be set in happens-before order across separate operations. Clients may not set this value. It is represented in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata",
-		func(t T) string { return t.GetCreationTimestamp().UTC().Format("2006-01-02T15:04:05Z") })
 }
 
 func validateClusterRole(r *rbacv1.ClusterRole) field.ErrorList {
@@ -49,7 +42,11 @@ func validateClusterRole(r *rbacv1.ClusterRole) field.ErrorList {
 		errs = append(errs, field.Required(p, "at least one clusterRoleSelector required if aggregationRule is non-nil"))
 	}
 	for i := range r.AggregationRule.ClusterRoleSelectors {
-		errs = append(errs, validateSelector(p.Index(i), &r.AggregationRule.ClusterRoleSelectors[i])...)
+		one := &r.AggregationRule.ClusterRoleSelectors[i]
+		errs = append(errs, validateSelector(p.Index(i), one)...)
+		if _, err := metav1.LabelSelectorAsSelector(one); err != nil {
+			errs = append(errs, field.Invalid(p.Index(i), nil, "invalid label selector."))
+		}
 	}
 	return errs
 }
@@ -89,7 +86,7 @@ func roleBindingKind(gv schema.GroupVersion) *Kind {
 		return append(validateBinding(b.RoleRef, b.Subjects, true), sameRole(b.RoleRef, old.RoleRef)...)
 	})
 	k.Columns = bindingColumns(
-		rbacv1.RoleBinding{}.SwaggerDoc()["roleRef"],
+		rbacv1beta1.RoleBinding{}.SwaggerDoc()["roleRef"], "roleBinding",
 		func(b *rbacv1.RoleBinding) rbacv1.RoleRef { return b.RoleRef },
 		func(b *rbacv1.RoleBinding) []rbacv1.Subject { return b.Subjects },
 	)
@@ -107,7 +104,7 @@ func clusterRoleBindingKind(gv schema.GroupVersion) *Kind {
 		return append(validateBinding(b.RoleRef, b.Subjects, false), sameRole(b.RoleRef, old.RoleRef)...)
 	})
 	k.Columns = bindingColumns(
-		rbacv1.ClusterRoleBinding{}.SwaggerDoc()["roleRef"],
+		rbacv1beta1.ClusterRoleBinding{}.SwaggerDoc()["roleRef"], "clusterRoleBinding",
 		func(b *rbacv1.ClusterRoleBinding) rbacv1.RoleRef { return b.RoleRef },
 		func(b *rbacv1.ClusterRoleBinding) []rbacv1.Subject { return b.Subjects },
 	)
@@ -166,7 +163,7 @@ func sameRole(now, old rbacv1.RoleRef) field.ErrorList {
 	return nil
 }
 
-func bindingColumns[T Object](doc string, ref func(T) rbacv1.RoleRef, subjects func(T) []rbacv1.Subject) []Column {
+func bindingColumns[T Object](doc, owner string, ref func(T) rbacv1.RoleRef, subjects func(T) []rbacv1.Subject) []Column {
 	of := func(kind string) func(T) string {
 		return func(t T) string {
 			out := ""
@@ -188,7 +185,7 @@ func bindingColumns[T Object](doc string, ref func(T) rbacv1.RoleRef, subjects f
 	return named[T]().
 		text("Role", doc, func(t T) string { return fmt.Sprintf("%s/%s", ref(t).Kind, ref(t).Name) }).
 		age().
-		text("Users", "Users in the roleBinding", of(rbacv1.UserKind)).wide().
-		text("Groups", "Groups in the roleBinding", of(rbacv1.GroupKind)).wide().
-		text("ServiceAccounts", "ServiceAccounts in the roleBinding", of(rbacv1.ServiceAccountKind)).wide()
+		text("Users", "Users in the "+owner, of(rbacv1.UserKind)).wide().
+		text("Groups", "Groups in the "+owner, of(rbacv1.GroupKind)).wide().
+		text("ServiceAccounts", "ServiceAccounts in the "+owner, of(rbacv1.ServiceAccountKind)).wide()
 }

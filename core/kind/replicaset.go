@@ -4,7 +4,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
@@ -28,8 +27,7 @@ func replicaSetKind(gv schema.GroupVersion) *Kind {
 		errs := validateReplicaSet(rs)
 		return append(errs, unchanged(field.NewPath("spec", "selector"), rs.Spec.Selector, old.Spec.Selector)...)
 	})
-	k.Warnings = warn1(func(rs *appsv1.ReplicaSet) []string { return templateWarnings(&rs.Spec.Template) })
-	k.Fields = select1(func(rs *appsv1.ReplicaSet) fields.Set { return replicasField(rs.Status.Replicas) })
+	warnOfTemplate(k, true, func(rs *appsv1.ReplicaSet) []string { return templateWarnings(&rs.Spec.Template) })
 	k.Columns = replicaColumns(
 		appsv1.ReplicaSetSpec{}.SwaggerDoc(), appsv1.ReplicaSetStatus{}.SwaggerDoc(),
 		func(rs *appsv1.ReplicaSet) (desired, current, ready int32) {
@@ -49,7 +47,8 @@ func replicaSetKind(gv schema.GroupVersion) *Kind {
 			rs.Generation = old.Generation
 		}, func(rs, _ *appsv1.ReplicaSet) field.ErrorList {
 			s := &rs.Status
-			return validateReplicaStatus(field.NewPath("status"), s.Replicas, s.FullyLabeledReplicas, s.ReadyReplicas, s.AvailableReplicas, s.ObservedGeneration)
+			errs := nonNegative32(field.NewPath("status", "terminatingReplicas"), s.TerminatingReplicas)
+			return append(errs, validateReplicaStatus(field.NewPath("status"), s.Replicas, s.FullyLabeledReplicas, s.ReadyReplicas, s.AvailableReplicas, s.ObservedGeneration)...)
 		}),
 	}
 	return k
@@ -60,7 +59,7 @@ func validateReplicaSet(rs *appsv1.ReplicaSet) field.ErrorList {
 	errs := nonNegative32(p.Child("replicas"), s.Replicas)
 	errs = append(errs, nonNegative(p.Child("minReadySeconds"), int64(s.MinReadySeconds))...)
 	errs = append(errs, validateSelectorOf(p.Child("selector"), s.Selector, "deployment")...)
-	return append(errs, validateServing(p.Child("template"), &s.Template, s.Selector, "ReplicaSet")...)
+	return append(errs, validateServing(p, &s.Template, s.Selector, "ReplicaSet", "invalid label selector")...)
 }
 
 func validateReplicaStatus(p *field.Path, replicas, labeled, ready, available int32, observed int64) field.ErrorList {

@@ -28,7 +28,7 @@ func replicationControllerKind(gv schema.GroupVersion) *Kind {
 	})
 	k.Validate = check1(validateReplicationController)
 	k.ValidateUpdate = check2(func(rc, _ *corev1.ReplicationController) field.ErrorList { return validateReplicationController(rc) })
-	k.Warnings = warn1(func(rc *corev1.ReplicationController) []string {
+	warnOfTemplate(k, true, func(rc *corev1.ReplicationController) []string {
 		if rc.Spec.Template == nil {
 			return nil
 		}

@@ -45,6 +45,11 @@ func addRetired(kinds []*Kind) {
 	add("cronjobs.batch", retiredVersion[batchv1beta1.CronJob, batchv1beta1.CronJobList](
 		batchv1beta1.SchemeGroupVersion, batchv1.SchemeGroupVersion, fixes[*batchv1beta1.CronJob, *batchv1.CronJob]{}))
 	add("poddisruptionbudgets.policy", retiredBudget())
+	for _, k := range kinds {
+		if k.Hub.Kind == "Eviction" {
+			k.Versions = append(k.Versions, oldEviction())
+		}
+	}
 	add("endpointslices.discovery.k8s.io", retiredEndpointSlice())
 	add("leases.coordination.k8s.io", retiredVersion[coordinationv1beta1.Lease, coordinationv1beta1.LeaseList](
 		coordinationv1beta1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion, fixes[*coordinationv1beta1.Lease, *coordinationv1.Lease]{}))
@@ -139,6 +144,19 @@ func retiredBudget() Version {
 					out.Spec.Selector = &metav1.LabelSelector{}
 				}
 			},
+		})
+}
+
+// oldEviction is what clients from before policy/v1 post; it is still taken
+// without a word.
+func oldEviction() Version {
+	type old = policyv1beta1.Eviction
+	return typedVersion[old, old, *policyv1.Eviction](policyv1beta1.SchemeGroupVersion,
+		func(in *old) (*policyv1.Eviction, error) {
+			return &policyv1.Eviction{ObjectMeta: *in.ObjectMeta.DeepCopy(), DeleteOptions: in.DeleteOptions.DeepCopy()}, nil
+		},
+		func(in *policyv1.Eviction) (*old, error) {
+			return &old{ObjectMeta: *in.ObjectMeta.DeepCopy(), DeleteOptions: in.DeleteOptions.DeepCopy()}, nil
 		})
 }
 

@@ -1,7 +1,11 @@
 package kind
 
 import (
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
 	nodev1 "k8s.io/api/node/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -9,6 +13,7 @@ import (
 
 func runtimeClassKind(gv schema.GroupVersion) *Kind {
 	k := define[nodev1.RuntimeClass, nodev1.RuntimeClassList](gv, "runtimeclasses").inCluster()
+	k.AnyFinalizer = true
 	k.Default = do1(func(r *nodev1.RuntimeClass) {
 		if r.Overhead != nil {
 			roundUp(r.Overhead.PodFixed)
@@ -17,21 +22,26 @@ func runtimeClassKind(gv schema.GroupVersion) *Kind {
 	k.Validate = check1(func(r *nodev1.RuntimeClass) field.ErrorList {
 		errs := required(field.NewPath("handler"), r.Handler, validation.IsDNS1123Label)
 		if r.Overhead != nil {
-			for _, name := range sortedNames(r.Overhead.PodFixed) {
-				errs = append(errs, validateQuantity(field.NewPath("overhead", "podFixed").Key(string(name)), name, r.Overhead.PodFixed[name])...)
-			}
+			// As upstream reports it: the overhead is a pod's limits.
+			errs = append(errs, validateResources(field.NewPath("overhead"), &corev1.ResourceRequirements{Limits: r.Overhead.PodFixed}, nil)...)
 		}
 		if r.Scheduling != nil {
 			errs = append(errs, validateLabels(field.NewPath("scheduling", "nodeSelector"), r.Scheduling.NodeSelector)...)
-			errs = append(errs, validateTolerations(field.NewPath("scheduling", "tolerations"), r.Scheduling.Tolerations)...)
+			p := field.NewPath("scheduling", "tolerations")
+			errs = append(errs, validateTolerations(p, r.Scheduling.Tolerations)...)
+			for i, t := range r.Scheduling.Tolerations {
+				if slices.ContainsFunc(r.Scheduling.Tolerations[:i], func(o corev1.Toleration) bool { return apiequality.Semantic.DeepEqual(o, t) }) {
+					errs = append(errs, field.Duplicate(p.Index(i), t))
+				}
+			}
 		}
 		return errs
 	})
 	k.ValidateUpdate = check2(func(r, old *nodev1.RuntimeClass) field.ErrorList {
-		return unchanged(field.NewPath("handler"), r.Handler, old.Handler)
+		return append(k.Validate(r), unchanged(field.NewPath("handler"), r.Handler, old.Handler)...)
 	})
 	k.Columns = named[*nodev1.RuntimeClass]().
-		text("Handler", nodev1.RuntimeClass{}.SwaggerDoc()["handler"], func(r *nodev1.RuntimeClass) string { return r.Handler }).
+		text("Handler", "", func(r *nodev1.RuntimeClass) string { return r.Handler }).
 		age()
 	return k
 }

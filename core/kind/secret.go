@@ -1,6 +1,7 @@
 package kind
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 
@@ -31,11 +32,20 @@ func secretKind(gv schema.GroupVersion) *Kind {
 		errs = append(errs, validateFrozen(s.Immutable, old.Immutable, frozenField{"data", s.Data, old.Data})...)
 		return append(errs, validateSecret(s)...)
 	})
+	k.Warnings = warn1(func(s *corev1.Secret) []string {
+		if s.Type != corev1.SecretTypeTLS {
+			return nil
+		}
+		if _, err := tls.X509KeyPair(s.Data[corev1.TLSCertKey], s.Data[corev1.TLSPrivateKeyKey]); err != nil {
+			return []string{err.Error()}
+		}
+		return nil
+	})
 	k.Fields = select1(func(s *corev1.Secret) fields.Set { return fields.Set{"type": string(s.Type)} })
 	doc := corev1.Secret{}.SwaggerDoc()
 	k.Columns = named[*corev1.Secret]().
 		text("Type", doc["type"], func(s *corev1.Secret) string { return string(s.Type) }).
-		count("Data", doc["data"], func(s *corev1.Secret) int64 { return int64(len(s.Data)) }).
+		count("Data", doc["data"], func(s *corev1.Secret) int64 { return int64(len(s.Data)) }).as("string").
 		age()
 	return k
 }

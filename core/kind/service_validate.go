@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
@@ -40,7 +41,7 @@ func validateService(s *corev1.Service) field.ErrorList {
 	errs = append(errs, validateServicePorts(p, spec)...)
 	errs = append(errs, validateLabels(p.Child("selector"), spec.Selector)...)
 	errs = append(errs, validateAffinityConfig(p, spec)...)
-	errs = append(errs, validateClusterIPs(p, spec)...)
+	errs = append(errs, ValidateServiceAddresses(s)...)
 	for i, ip := range spec.ExternalIPs {
 		at := p.Child("externalIPs").Index(i)
 		if bad := validation.IsValidIPForLegacyField(at, ip, true, nil); len(bad) > 0 {
@@ -59,13 +60,13 @@ func validateService(s *corev1.Service) field.ErrorList {
 func validateExternalName(p *field.Path, spec *corev1.ServiceSpec) field.ErrorList {
 	var errs field.ErrorList
 	if len(spec.ClusterIPs) > 0 {
-		errs = append(errs, field.Forbidden(p.Child("clusterIPs"), "may not be set when `type` is 'ExternalName'"))
+		errs = append(errs, field.Forbidden(p.Child("clusterIPs"), "may not be set for ExternalName services"))
 	}
 	if len(spec.IPFamilies) > 0 {
-		errs = append(errs, field.Forbidden(p.Child("ipFamilies"), "may not be set when `type` is 'ExternalName'"))
+		errs = append(errs, field.Forbidden(p.Child("ipFamilies"), "may not be set for ExternalName services"))
 	}
 	if spec.IPFamilyPolicy != nil {
-		errs = append(errs, field.Forbidden(p.Child("ipFamilyPolicy"), "may not be set when `type` is 'ExternalName'"))
+		errs = append(errs, field.Forbidden(p.Child("ipFamilyPolicy"), "may not be set for ExternalName services"))
 	}
 	name := strings.TrimSuffix(spec.ExternalName, ".")
 	if name == "" {
@@ -137,40 +138,22 @@ func validateAffinityConfig(p *field.Path, spec *corev1.ServiceSpec) field.Error
 	return errs
 }
 
-func validateClusterIPs(p *field.Path, spec *corev1.ServiceSpec) field.ErrorList {
+// ValidateServiceAddresses checks what allocation goes by: addresses and their
+// families. Admission asks before it allocates.
+func ValidateServiceAddresses(s *corev1.Service) field.ErrorList {
+	p, spec := field.NewPath("spec"), &s.Spec
+	if spec.Type == corev1.ServiceTypeExternalName {
+		return nil
+	}
 	at := p.Child("clusterIPs")
 	var errs field.ErrorList
-	if len(spec.ClusterIPs) == 0 {
-		if spec.ClusterIP != "" {
-			errs = append(errs, field.Required(at, ""))
-		}
-	} else if spec.ClusterIP != spec.ClusterIPs[0] {
+	switch {
+	case spec.ClusterIP != "" && len(spec.ClusterIPs) == 0:
+		errs = append(errs, field.Required(at, ""))
+	case spec.ClusterIP != "" && spec.ClusterIP != spec.ClusterIPs[0]:
 		errs = append(errs, field.Invalid(at, spec.ClusterIPs, "first value must match `clusterIP`"))
-	}
-	seen := map[corev1.IPFamily]bool{}
-	for i, ip := range spec.ClusterIPs {
-		if i == 0 && ip == corev1.ClusterIPNone {
-			if len(spec.ClusterIPs) > 1 {
-				errs = append(errs, field.Invalid(at.Index(i), spec.ClusterIPs, "'None' must be the first and only value"))
-			}
-			continue
-		}
-		bad := validation.IsValidIPForLegacyField(at.Index(i), ip, true, nil)
-		errs = append(errs, bad...)
-		if len(bad) > 0 {
-			continue
-		}
-		family := familyOf(ip)
-		if seen[family] {
-			errs = append(errs, field.Invalid(at, spec.ClusterIPs, "may specify no more than one IP for each IP family"))
-		}
-		seen[family] = true
-		if i < len(spec.IPFamilies) && spec.IPFamilies[i] != family {
-			errs = append(errs, field.Invalid(at.Index(i), ip, fmt.Sprintf("expected an %v value as indicated by `ipFamilies[%v]`", spec.IPFamilies[i], i)))
-		}
-	}
-	if len(spec.ClusterIPs) > 2 {
-		errs = append(errs, field.Invalid(at, spec.ClusterIPs, "may only hold up to 2 values"))
+	case spec.ClusterIP == "" && len(spec.ClusterIPs) > 0:
+		errs = append(errs, field.Invalid(at, spec.ClusterIPs, "must be empty when `clusterIP` is not specified"))
 	}
 	families := map[corev1.IPFamily]bool{}
 	for i, f := range spec.IPFamilies {
@@ -180,18 +163,52 @@ func validateClusterIPs(p *field.Path, spec *corev1.ServiceSpec) field.ErrorList
 		}
 		families[f] = true
 	}
-	if len(spec.IPFamilies) == 2 && deref(spec.IPFamilyPolicy) == corev1.IPFamilyPolicySingleStack {
-		errs = append(errs, field.Invalid(p.Child("ipFamilyPolicy"), spec.IPFamilyPolicy, "must be RequireDualStack or PreferDualStack when multiple `ipFamilies` are specified"))
-	}
 	if spec.IPFamilyPolicy != nil {
-		errs = append(errs, supported(p.Child("ipFamilyPolicy"), *spec.IPFamilyPolicy, corev1.IPFamilyPolicySingleStack,
-			corev1.IPFamilyPolicyPreferDualStack, corev1.IPFamilyPolicyRequireDualStack)...)
+		errs = append(errs, supported(p.Child("ipFamilyPolicy"), *spec.IPFamilyPolicy, corev1.IPFamilyPolicyPreferDualStack,
+			corev1.IPFamilyPolicyRequireDualStack, corev1.IPFamilyPolicySingleStack)...)
+	}
+	good := true
+	for i, ip := range spec.ClusterIPs {
+		if i == 0 && ip == corev1.ClusterIPNone {
+			if len(spec.ClusterIPs) > 1 {
+				good = false
+				errs = append(errs, field.Invalid(at, spec.ClusterIPs, "'None' must be the first and only value"))
+			}
+			continue
+		}
+		bad := validation.IsValidIPForLegacyField(at.Index(i), ip, true, nil)
+		good = good && len(bad) == 0
+		errs = append(errs, bad...)
+	}
+	if len(spec.ClusterIPs) > 2 {
+		errs = append(errs, field.Invalid(at, spec.ClusterIPs, "may only hold up to 2 values"))
+	}
+	if !good || len(spec.ClusterIPs) == 0 || spec.ClusterIPs[0] == corev1.ClusterIPNone {
+		return errs
+	}
+	seen := map[corev1.IPFamily]bool{}
+	for i, ip := range spec.ClusterIPs {
+		family := familyOf(ip)
+		seen[family] = true
+		if i < len(spec.IPFamilies) && spec.IPFamilies[i] == otherFamily(family) {
+			errs = append(errs, field.Invalid(at.Index(i), ip, fmt.Sprintf("expected an %v value as indicated by `ipFamilies[%v]`", spec.IPFamilies[i], i)))
+		}
+	}
+	if len(spec.ClusterIPs) > 1 && len(seen) < 2 {
+		errs = append(errs, field.Invalid(at, spec.ClusterIPs, "may specify no more than one IP for each IP family"))
 	}
 	return errs
 }
 
 func familyOf(ip string) corev1.IPFamily {
 	if a, err := netip.ParseAddr(ip); err == nil && a.Is6() && !a.Is4In6() {
+		return corev1.IPv6Protocol
+	}
+	return corev1.IPv4Protocol
+}
+
+func otherFamily(f corev1.IPFamily) corev1.IPFamily {
+	if f == corev1.IPv4Protocol {
 		return corev1.IPv6Protocol
 	}
 	return corev1.IPv4Protocol
@@ -223,10 +240,10 @@ func validateBalancer(p *field.Path, spec *corev1.ServiceSpec) field.ErrorList {
 	var errs field.ErrorList
 	balanced := spec.Type == corev1.ServiceTypeLoadBalancer
 	if len(spec.LoadBalancerSourceRanges) > 0 && !balanced {
-		errs = append(errs, field.Forbidden(p.Child("loadBalancerSourceRanges"), "may only be used when `type` is 'LoadBalancer'"))
+		errs = append(errs, field.Forbidden(p.Child("LoadBalancerSourceRanges"), "may only be used when `type` is 'LoadBalancer'"))
 	}
 	for i, r := range spec.LoadBalancerSourceRanges {
-		errs = append(errs, validation.IsValidCIDRForLegacyField(p.Child("loadBalancerSourceRanges").Index(i), strings.TrimSpace(r), false, nil)...)
+		errs = append(errs, validation.IsValidCIDRForLegacyField(p.Child("LoadBalancerSourceRanges").Index(i), strings.TrimSpace(r), false, nil)...)
 	}
 	if balanced && spec.AllocateLoadBalancerNodePorts == nil {
 		errs = append(errs, field.Required(p.Child("allocateLoadBalancerNodePorts"), ""))
@@ -236,7 +253,7 @@ func validateBalancer(p *field.Path, spec *corev1.ServiceSpec) field.ErrorList {
 	}
 	if spec.LoadBalancerClass != nil {
 		if !balanced {
-			errs = append(errs, field.Forbidden(p.Child("loadBalancerClass"), "may only be used when `type` is 'LoadBalancer'"))
+			return append(errs, field.Forbidden(p.Child("loadBalancerClass"), "may only be used when `type` is 'LoadBalancer'"))
 		}
 		errs = append(errs, invalids(p.Child("loadBalancerClass"), *spec.LoadBalancerClass, validation.IsQualifiedName(*spec.LoadBalancerClass))...)
 	}
@@ -293,7 +310,9 @@ func validateServiceUpdate(s, old *corev1.Service) field.ErrorList {
 		}
 	}
 	if old.Spec.Type == corev1.ServiceTypeLoadBalancer && s.Spec.Type == corev1.ServiceTypeLoadBalancer {
-		errs = append(errs, unchanged(p.Child("loadBalancerClass"), s.Spec.LoadBalancerClass, old.Spec.LoadBalancerClass)...)
+		if was, is := old.Spec.LoadBalancerClass, s.Spec.LoadBalancerClass; !apiequality.Semantic.DeepEqual(was, is) {
+			errs = append(errs, field.Invalid(p.Child("loadBalancerClass"), is, "may not change once set"))
+		}
 	}
 	return append(errs, validateService(s)...)
 }
@@ -318,6 +337,9 @@ func validateLoadBalancerStatus(p *field.Path, spec *corev1.ServiceSpec, ingress
 		if in.IP != "" && in.IPMode == nil {
 			errs = append(errs, field.Required(at.Child("ipMode"), "must be specified when `ip` is set"))
 		}
+		if in.IPMode != nil {
+			errs = append(errs, supported(at.Child("ipMode"), *in.IPMode, corev1.LoadBalancerIPModeProxy, corev1.LoadBalancerIPModeVIP)...)
+		}
 		if in.Hostname != "" {
 			errs = append(errs, invalids(at.Child("hostname"), in.Hostname, validation.IsDNS1123Subdomain(in.Hostname))...)
 			if _, err := netip.ParseAddr(in.Hostname); err == nil {
@@ -330,17 +352,49 @@ func validateLoadBalancerStatus(p *field.Path, spec *corev1.ServiceSpec, ingress
 
 func serviceWarnings(s *corev1.Service) []string {
 	var warnings []string
-	p := field.NewPath("spec")
-	for i, ip := range s.Spec.ExternalIPs {
-		if at := p.Child("externalIPs").Index(i); len(validation.IsValidIPForLegacyField(at, ip, true, nil)) == 0 {
-			warnings = append(warnings, validation.GetWarningsForIP(at, ip)...)
+	p, spec := field.NewPath("spec"), &s.Spec
+	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
+	if _, ok := s.Annotations[corev1.DeprecatedAnnotationTopologyAwareHints]; ok {
+		warn("annotation %s is deprecated, please use %s instead", corev1.DeprecatedAnnotationTopologyAwareHints, corev1.AnnotationTopologyMode)
+	}
+	headless := spec.Type == corev1.ServiceTypeClusterIP && spec.ClusterIP == corev1.ClusterIPNone
+	outward := spec.Type != corev1.ServiceTypeExternalName
+	if outward && spec.ClusterIP != corev1.ClusterIPNone {
+		for i, ip := range spec.ClusterIPs {
+			warnings = append(warnings, validation.GetWarningsForIP(p.Child("clusterIPs").Index(i), ip)...)
 		}
 	}
-	if s.Spec.ExternalName != "" && s.Spec.Type != corev1.ServiceTypeExternalName {
-		warnings = append(warnings, fmt.Sprintf("%s is ignored when %s is not %q", p.Child("externalName"), p.Child("type"), corev1.ServiceTypeExternalName))
+	if headless {
+		if spec.LoadBalancerIP != "" {
+			warn("spec.loadBalancerIP is ignored for headless services")
+		}
+		if len(spec.ExternalIPs) > 0 {
+			warn("spec.externalIPs is ignored for headless services")
+		}
+		if spec.SessionAffinity != corev1.ServiceAffinityNone {
+			warn("spec.SessionAffinity is ignored for headless services")
+		}
 	}
-	if s.Spec.SessionAffinity == corev1.ServiceAffinityClientIP && s.Spec.ClusterIP == corev1.ClusterIPNone {
-		warnings = append(warnings, "spec.SessionAffinity is ignored for headless services")
+	for i, ip := range spec.ExternalIPs {
+		warnings = append(warnings, validation.GetWarningsForIP(p.Child("externalIPs").Index(i), ip)...)
+	}
+	if len(spec.ExternalIPs) > 0 && !headless && outward {
+		warn("spec.externalIPs is deprecated and may no longer be implemented in some clusters")
+	}
+	if spec.LoadBalancerIP != "" {
+		warnings = append(warnings, validation.GetWarningsForIP(p.Child("loadBalancerIP"), spec.LoadBalancerIP)...)
+	}
+	for i, r := range spec.LoadBalancerSourceRanges {
+		warnings = append(warnings, validation.GetWarningsForCIDR(p.Child("loadBalancerSourceRanges").Index(i), r)...)
+	}
+	if !outward && len(spec.ExternalIPs) > 0 {
+		warn("spec.externalIPs is ignored when spec.type is %q", corev1.ServiceTypeExternalName)
+	}
+	if outward && spec.ExternalName != "" {
+		warn("spec.externalName is ignored when spec.type is not %q", corev1.ServiceTypeExternalName)
+	}
+	if deref(spec.TrafficDistribution) == corev1.ServiceTrafficDistributionPreferClose {
+		warn("spec.trafficDistribution: %q is deprecated; use %q", corev1.ServiceTrafficDistributionPreferClose, corev1.ServiceTrafficDistributionPreferSameZone)
 	}
 	return warnings
 }

@@ -8,19 +8,33 @@ import (
 
 func serviceAccountKind(gv schema.GroupVersion) *Kind {
 	k := define[corev1.ServiceAccount, corev1.ServiceAccountList](gv, "serviceaccounts", "sa")
-	k.Columns = named[*corev1.ServiceAccount]().
-		count("Secrets", corev1.ServiceAccount{}.SwaggerDoc()["secrets"], func(sa *corev1.ServiceAccount) int64 {
-			return int64(len(sa.Secrets))
-		}).
-		age()
+	k.Columns = named[*corev1.ServiceAccount]().age()
 	k.Subresources = []Subresource{{
 		Name: "token", Body: authenticationv1.SchemeGroupVersion.WithKind("TokenRequest"), Verbs: []string{"create"},
 	}}
-	k.Warnings = warn1(func(sa *corev1.ServiceAccount) []string {
-		if len(sa.Secrets) > 0 && sa.Annotations["kubernetes.io/enforce-mountable-secrets"] == "true" {
-			return []string{"metadata.annotations[kubernetes.io/enforce-mountable-secrets]: deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets"}
+	k.PrepareCreate = do1(nameSecrets)
+	k.PrepareUpdate = do2(func(sa, _ *corev1.ServiceAccount) { nameSecrets(sa) })
+	warnings := func(sa *corev1.ServiceAccount) []string {
+		if _, ok := sa.Annotations[enforceMountable]; ok {
+			return []string{"metadata.annotations[" + enforceMountable + "]: deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets"}
 		}
 		return nil
-	})
+	}
+	k.Warnings = warn1(warnings)
+	k.WarningsOnUpdate = func(obj, old Object) []string {
+		if _, had := old.GetAnnotations()[enforceMountable]; had {
+			return nil
+		}
+		return warnings(obj.(*corev1.ServiceAccount))
+	}
 	return k
+}
+
+const enforceMountable = "kubernetes.io/enforce-mountable-secrets"
+
+// nameSecrets keeps of the references what they are for: names.
+func nameSecrets(sa *corev1.ServiceAccount) {
+	for i := range sa.Secrets {
+		sa.Secrets[i] = corev1.ObjectReference{Name: sa.Secrets[i].Name}
+	}
 }

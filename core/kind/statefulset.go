@@ -7,6 +7,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -16,6 +17,7 @@ import (
 func statefulSetKind(gv schema.GroupVersion) *Kind {
 	k := define[appsv1.StatefulSet, appsv1.StatefulSetList](gv, "statefulsets", "sts").inAll()
 	k.Default = do1(defaultStatefulSet)
+	k.Restore = do1(nameClaims)
 	k.PrepareCreate = do1(func(s *appsv1.StatefulSet) {
 		s.Status = appsv1.StatefulSetStatus{}
 		s.Generation = 1
@@ -24,15 +26,17 @@ func statefulSetKind(gv schema.GroupVersion) *Kind {
 		s.Status = *old.Status.DeepCopy()
 		raise(s, old, &s.Spec, &old.Spec)
 	})
-	k.ValidateName = func(name string, prefix bool) []string {
-		if prefix {
-			return nil
+	// Pods are named after it, and they are named in the DNS.
+	k.ValidateName = apivalidation.NameIsDNSLabel
+	k.Validate = check1(func(s *appsv1.StatefulSet) field.ErrorList {
+		errs := validateStatefulSet(s)
+		for i := range s.Spec.VolumeClaimTemplates {
+			errs = append(errs, validateClaimSpec(field.NewPath("spec", "volumeClaimTemplates").Index(i).Child("spec"), &s.Spec.VolumeClaimTemplates[i].Spec)...)
 		}
-		return validation.IsDNS1123Subdomain(name)
-	}
-	k.Validate = check1(validateStatefulSet)
+		return errs
+	})
 	k.ValidateUpdate = check2(validateStatefulSetUpdate)
-	k.Warnings = warn1(func(s *appsv1.StatefulSet) []string {
+	warnOfTemplate(k, false, func(s *appsv1.StatefulSet) []string {
 		warnings := templateWarnings(&s.Spec.Template)
 		if deref(s.Spec.RevisionHistoryLimit) < 0 {
 			warnings = append(warnings, "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended")
@@ -76,12 +80,19 @@ func defaultStatefulSet(s *appsv1.StatefulSet) {
 	orPointer(&spec.RevisionHistoryLimit, 10)
 	for i := range spec.VolumeClaimTemplates {
 		c := &spec.VolumeClaimTemplates[i]
-		orElse(&c.APIVersion, "v1")
-		orElse(&c.Kind, "PersistentVolumeClaim")
 		orElse(&c.Status.Phase, corev1.ClaimPending)
 		defaultClaimSpec(&c.Spec)
 	}
 	defaultPodSpec(&spec.Template.Spec)
+	nameClaims(s)
+}
+
+func nameClaims(s *appsv1.StatefulSet) {
+	for i := range s.Spec.VolumeClaimTemplates {
+		c := &s.Spec.VolumeClaimTemplates[i]
+		orElse(&c.APIVersion, "v1")
+		orElse(&c.Kind, "PersistentVolumeClaim")
+	}
 }
 
 func validateStatefulSet(s *appsv1.StatefulSet) field.ErrorList {
@@ -105,15 +116,12 @@ func validateStatefulSet(s *appsv1.StatefulSet) field.ErrorList {
 	errs = append(errs, nonNegative32(p.Child("replicas"), spec.Replicas)...)
 	errs = append(errs, nonNegative(p.Child("minReadySeconds"), int64(spec.MinReadySeconds))...)
 	if spec.Ordinals != nil {
-		errs = append(errs, nonNegative(p.Child("ordinals", "start"), int64(spec.Ordinals.Start))...)
+		errs = append(errs, nonNegative(p.Child("ordinals.start"), int64(spec.Ordinals.Start))...)
 	}
 	errs = append(errs, validateSelectorOf(p.Child("selector"), spec.Selector, "statefulset")...)
-	errs = append(errs, validateServing(p.Child("template"), withClaims(spec), spec.Selector, "StatefulSet")...)
-	for i := range spec.VolumeClaimTemplates {
-		errs = append(errs, validateClaimSpec(p.Child("volumeClaimTemplates").Index(i).Child("spec"), &spec.VolumeClaimTemplates[i].Spec)...)
-	}
+	errs = append(errs, validateServing(p, withClaims(spec), spec.Selector, "StatefulSet", "")...)
 	if spec.ServiceName != "" {
-		errs = append(errs, invalids(p.Child("serviceName"), spec.ServiceName, validation.IsDNS1123Subdomain(spec.ServiceName))...)
+		errs = append(errs, invalids(p.Child("serviceName"), spec.ServiceName, validation.IsDNS1123Label(spec.ServiceName))...)
 	}
 	return errs
 }
@@ -121,10 +129,9 @@ func validateStatefulSet(s *appsv1.StatefulSet) field.ErrorList {
 // withClaims is the template as its pods will be: every claim is a volume that
 // containers can mount, in the place of one with the same name.
 func withClaims(s *appsv1.StatefulSetSpec) *corev1.PodTemplateSpec {
-	if len(s.VolumeClaimTemplates) == 0 {
-		return &s.Template
-	}
 	t := s.Template.DeepCopy()
+	// Every pod gets its own.
+	t.Spec.Hostname, t.Spec.Subdomain = "", ""
 	claimed := map[string]bool{}
 	for i := range s.VolumeClaimTemplates {
 		claimed[s.VolumeClaimTemplates[i].Name] = true
@@ -193,5 +200,6 @@ func validateStatefulSetStatus(s, old *appsv1.StatefulSet) field.ErrorList {
 	errs = append(errs, atMost(p.Child("readyReplicas"), st.ReadyReplicas, st.Replicas, "status.replicas")...)
 	errs = append(errs, atMost(p.Child("currentReplicas"), st.CurrentReplicas, st.Replicas, "status.replicas")...)
 	errs = append(errs, atMost(p.Child("updatedReplicas"), st.UpdatedReplicas, st.Replicas, "status.replicas")...)
+	errs = append(errs, atMost(p.Child("availableReplicas"), st.AvailableReplicas, st.Replicas, "status.replicas")...)
 	return append(errs, atMost(p.Child("availableReplicas"), st.AvailableReplicas, st.ReadyReplicas, "status.readyReplicas")...)
 }

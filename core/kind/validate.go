@@ -164,6 +164,20 @@ func qualified(p *field.Path, name corev1.ResourceName, known func(corev1.Resour
 	return errs
 }
 
+// containerResource checks the name of what a container asks for.
+func containerResource(p *field.Path, name corev1.ResourceName) field.ErrorList {
+	errs := qualified(p, name, isStandardResource, "must be a standard resource type or fully qualified")
+	switch {
+	case !strings.Contains(string(name), "/"):
+		if !isContainerResource(name) {
+			errs = append(errs, field.Invalid(p, name, "must be a standard resource for containers"))
+		}
+	case !isNative(name) && (!isExtended(name) || len(validation.IsQualifiedName(corev1.DefaultResourceRequestsPrefix+string(name))) > 0):
+		errs = append(errs, field.Invalid(p, name, "doesn't follow extended resource name standard"))
+	}
+	return errs
+}
+
 func isHugePages(name corev1.ResourceName) bool {
 	return strings.HasPrefix(string(name), corev1.ResourceHugePagesPrefix)
 }
@@ -210,12 +224,11 @@ func validateQuantity(p *field.Path, name corev1.ResourceName, q resource.Quanti
 func validateResources(p *field.Path, r *corev1.ResourceRequirements, claims map[string]bool) field.ErrorList {
 	var errs field.ErrorList
 	limits, requests := p.Child("limits"), p.Child("requests")
-	const standard = "must be a standard resource for containers"
 	compute, huge := false, false
 	each := func(p *field.Path, list corev1.ResourceList, more func(corev1.ResourceName, resource.Quantity)) {
 		for _, key := range sortedNames(list) {
 			q := list[key]
-			errs = append(errs, qualified(p.Key(string(key)), key, isContainerResource, standard)...)
+			errs = append(errs, containerResource(p.Key(string(key)), key)...)
 			errs = append(errs, validateQuantity(p.Key(string(key)), key, q)...)
 			huge = huge || isHugePages(key)
 			compute = compute || key == corev1.ResourceCPU || key == corev1.ResourceMemory
@@ -228,6 +241,9 @@ func validateResources(p *field.Path, r *corev1.ResourceRequirements, claims map
 		}
 	})
 	each(requests, r.Requests, func(name corev1.ResourceName, q resource.Quantity) {
+		if isHugePages(name) {
+			errs = append(errs, validateHugePages(requests.Key(string(name)), name, q)...)
+		}
 		limit, limited := r.Limits[name]
 		overcommit := isNative(name) && !isHugePages(name)
 		switch {
@@ -247,9 +263,16 @@ func validateResources(p *field.Path, r *corev1.ResourceRequirements, claims map
 		at := p.Child("claims").Index(i)
 		switch {
 		case c.Name == "":
-			errs = append(errs, field.Required(at.Child("name"), ""))
+			errs = append(errs, field.Required(at, ""))
 		case !claims[c.Name]:
-			errs = append(errs, field.NotFound(at.Child("name"), c.Name))
+			notFound := field.NotFound(at, c.Name)
+			notFound.Detail = "must be one of the names in pod.spec.resourceClaims"
+			if len(claims) > 0 {
+				notFound.Detail += ": " + strings.Join(sortedKeys(claims), ", ")
+			} else {
+				notFound.Detail += " which is empty"
+			}
+			errs = append(errs, notFound)
 		}
 		if seen[c] {
 			errs = append(errs, field.Duplicate(at, c))

@@ -1,29 +1,45 @@
 package kind
 
 import (
-	"path"
+	"fmt"
 	"reflect"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-func validateVolumes(p *field.Path, volumes []corev1.Volume) field.ErrorList {
+// validateVolumes checks a pod's volumes and returns those that containers may
+// refer to: a volume with an error is not there for them. pod is the pod's
+// name, empty in a template.
+func validateVolumes(p *field.Path, volumes []corev1.Volume, pod string) (map[string]*corev1.Volume, field.ErrorList) {
 	var errs field.ErrorList
-	names := map[string]bool{}
+	valid, claims := map[string]*corev1.Volume{}, map[string]bool{}
+	for i := range volumes {
+		if pod != "" && volumes[i].Ephemeral != nil {
+			claims[pod+"-"+volumes[i].Name] = true
+		}
+	}
 	for i := range volumes {
 		v, at := &volumes[i], p.Index(i)
-		named := required(at.Child("name"), v.Name, validation.IsDNS1123Label)
-		if names[v.Name] {
-			named = append(named, field.Duplicate(at.Child("name"), v.Name))
+		found := validateVolumeSource(at, v, pod)
+		found = append(found, required(at.Child("name"), v.Name, validation.IsDNS1123Label)...)
+		if valid[v.Name] != nil {
+			found = append(found, field.Duplicate(at.Child("name"), v.Name))
 		}
-		errs = append(errs, named...)
-		names[v.Name] = true
-		errs = append(errs, validateVolumeSource(at, &v.VolumeSource, v.Name)...)
+		if len(found) == 0 {
+			valid[v.Name] = v
+		}
+		errs = append(errs, found...)
+		if c := v.PersistentVolumeClaim; c != nil && claims[c.ClaimName] {
+			errs = append(errs, field.Invalid(at.Child("persistentVolumeClaim", "claimName"), c.ClaimName,
+				"must not reference a PVC that gets created for an ephemeral volume"))
+		}
 	}
-	return errs
+	return valid, errs
 }
 
 // setFields names the pointers of a union that are set, as JSON spells them.
@@ -39,138 +55,129 @@ func setFields(union any) []string {
 	return names
 }
 
-// exactlyOne reports a union of volume types of which not exactly one is set.
-func exactlyOne(p *field.Path, union any) field.ErrorList {
-	set := setFields(union)
-	if len(set) == 0 {
-		return field.ErrorList{field.Required(p, "must specify a volume type")}
-	}
+// A volumeType is one member of a union of volume types.
+type volumeType struct {
+	name  string
+	set   bool
+	check func() field.ErrorList
+	// again types are checked and not refused when another is there.
+	again bool
+}
+
+// oneVolume checks the first type that is set and refuses the others.
+func oneVolume(p *field.Path, types []volumeType) field.ErrorList {
 	var errs field.ErrorList
-	for _, name := range set[1:] {
-		errs = append(errs, field.Forbidden(p.Child(name), "may not specify more than 1 volume type"))
+	found := false
+	for _, t := range types {
+		switch {
+		case !t.set:
+		case found && !t.again:
+			errs = append(errs, field.Forbidden(p.Child(t.name), "may not specify more than 1 volume type"))
+		default:
+			found = true
+			errs = append(errs, t.check()...)
+		}
+	}
+	if !found {
+		errs = append(errs, field.Required(p, "must specify a volume type"))
 	}
 	return errs
 }
 
-func validateVolumeSource(p *field.Path, v *corev1.VolumeSource, name string) field.ErrorList {
-	errs := exactlyOne(p, v)
-	if e := v.EmptyDir; e != nil {
-		if e.SizeLimit != nil && e.SizeLimit.Sign() < 0 {
-			errs = append(errs, field.Forbidden(p.Child("emptyDir", "sizeLimit"), "SizeLimit field must be a valid resource quantity"))
-		}
-		if e.Medium != "" && e.Medium != corev1.StorageMediumMemory && e.Medium != corev1.StorageMediumHugePages &&
-			!strings.HasPrefix(string(e.Medium), string(corev1.StorageMediumHugePagesPrefix)) {
-			errs = append(errs, field.NotSupported(p.Child("emptyDir", "medium"), e.Medium,
-				[]corev1.StorageMedium{corev1.StorageMediumDefault, corev1.StorageMediumMemory, corev1.StorageMediumHugePages}))
-		}
-	}
-	if h := v.HostPath; h != nil {
-		errs = append(errs, validateHostPath(p.Child("hostPath"), h)...)
-	}
-	if s := v.Secret; s != nil {
-		at := p.Child("secret")
-		errs = append(errs, required(at.Child("secretName"), s.SecretName, nil)...)
-		errs = append(errs, validateMode(at.Child("defaultMode"), s.DefaultMode)...)
-		errs = append(errs, validateItems(at.Child("items"), s.Items)...)
-	}
-	if c := v.ConfigMap; c != nil {
-		at := p.Child("configMap")
-		errs = append(errs, required(at.Child("name"), c.Name, nil)...)
-		errs = append(errs, validateMode(at.Child("defaultMode"), c.DefaultMode)...)
-		errs = append(errs, validateItems(at.Child("items"), c.Items)...)
-	}
-	if d := v.DownwardAPI; d != nil {
-		errs = append(errs, validateMode(p.Child("downwardAPI", "defaultMode"), d.DefaultMode)...)
-		errs = append(errs, validateDownward(p.Child("downwardAPI"), d.Items)...)
-	}
-	if v.Projected != nil {
-		errs = append(errs, validateProjected(p.Child("projected"), v.Projected)...)
-	}
-	if n := v.NFS; n != nil {
-		errs = append(errs, validateNFS(p.Child("nfs"), n)...)
-	}
-	if c := v.PersistentVolumeClaim; c != nil {
-		errs = append(errs, required(p.Child("persistentVolumeClaim", "claimName"), c.ClaimName, nil)...)
-	}
-	if e := v.Ephemeral; e != nil {
-		errs = append(errs, validateEphemeral(p.Child("ephemeral"), e)...)
-	}
-	if c := v.CSI; c != nil {
-		errs = append(errs, validateDriverName(p.Child("csi", "driver"), c.Driver)...)
-		if c.NodePublishSecretRef != nil {
-			errs = append(errs, required(p.Child("csi", "nodePublishSecretRef", "name"), c.NodePublishSecretRef.Name, nil)...)
-		}
-	}
-	if v.Image != nil {
-		errs = append(errs, required(p.Child("image", "reference"), v.Image.Reference, nil)...)
-		errs = append(errs, oneOf(p.Child("image", "pullPolicy"), v.Image.PullPolicy,
-			corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever)...)
-	}
-	return append(errs, validateNetworkVolume(p, v)...)
-}
-
-// validateNetworkVolume checks the kinds of storage that Kubernetes itself
-// once reached over the network.
-func validateNetworkVolume(p *field.Path, v *corev1.VolumeSource) field.ErrorList {
-	var errs field.ErrorList
-	need := func(value string, at ...string) {
-		errs = append(errs, required(p.Child(at[0], at[1:]...), value, nil)...)
-	}
-	if s := v.ISCSI; s != nil {
-		need(s.TargetPortal, "iscsi", "targetPortal")
-		need(s.IQN, "iscsi", "iqn")
-		if s.Lun < 0 || s.Lun > 255 {
-			errs = append(errs, field.Invalid(p.Child("iscsi", "lun"), s.Lun, validation.InclusiveRangeError(0, 255)))
-		}
-	}
-	if s := v.RBD; s != nil {
-		if len(s.CephMonitors) == 0 {
-			errs = append(errs, field.Required(p.Child("rbd", "monitors"), ""))
-		}
-		need(s.RBDImage, "rbd", "image")
-	}
-	if s := v.CephFS; s != nil && len(s.Monitors) == 0 {
-		errs = append(errs, field.Required(p.Child("cephfs", "monitors"), ""))
-	}
-	if s := v.Glusterfs; s != nil {
-		need(s.EndpointsName, "glusterfs", "endpoints")
-		need(s.Path, "glusterfs", "path")
-	}
-	if s := v.GitRepo; s != nil {
-		need(s.Repository, "gitRepo", "repository")
-		errs = append(errs, relativePath(p.Child("gitRepo", "directory"), s.Directory)...)
-	}
-	if s := v.FlexVolume; s != nil {
-		need(s.Driver, "flexVolume", "driver")
-	}
-	if s := v.Cinder; s != nil {
-		need(s.VolumeID, "cinder", "volumeID")
-	}
-	if s := v.GCEPersistentDisk; s != nil {
-		need(s.PDName, "gcePersistentDisk", "pdName")
-	}
-	if s := v.AWSElasticBlockStore; s != nil {
-		need(s.VolumeID, "awsElasticBlockStore", "volumeID")
-	}
-	if s := v.AzureFile; s != nil {
-		need(s.SecretName, "azureFile", "secretName")
-		need(s.ShareName, "azureFile", "shareName")
-	}
-	if s := v.AzureDisk; s != nil {
-		need(s.DiskName, "azureDisk", "diskName")
-		need(s.DataDiskURI, "azureDisk", "diskURI")
-	}
-	if s := v.VsphereVolume; s != nil {
-		need(s.VolumePath, "vsphereVolume", "volumePath")
-	}
-	return errs
-}
-
-func validateNFS(p *field.Path, n *corev1.NFSVolumeSource) field.ErrorList {
-	errs := required(p.Child("server"), n.Server, nil)
-	errs = append(errs, required(p.Child("path"), n.Path, nil)...)
-	if !path.IsAbs(n.Path) {
-		errs = append(errs, field.Invalid(p.Child("path"), n.Path, "must be an absolute path"))
+func validateVolumeSource(p *field.Path, v *corev1.Volume, pod string) field.ErrorList {
+	// The order is upstream's: it decides which type is one too many. So are
+	// the odd spellings.
+	errs := oneVolume(p, []volumeType{
+		{name: "emptyDir", set: v.EmptyDir != nil, check: func() field.ErrorList {
+			if v.EmptyDir.SizeLimit != nil && v.EmptyDir.SizeLimit.Sign() < 0 {
+				return field.ErrorList{field.Forbidden(p.Child("emptyDir", "sizeLimit"), "SizeLimit field must be a valid resource quantity")}
+			}
+			return nil
+		}},
+		{name: "hostPath", set: v.HostPath != nil, check: func() field.ErrorList { return validateHostPath(p.Child("hostPath"), v.HostPath) }},
+		{name: "gitRepo", set: v.GitRepo != nil, check: func() field.ErrorList {
+			at := p.Child("gitRepo")
+			return append(required(at.Child("repository"), v.GitRepo.Repository, nil), relativePath(at.Child("directory"), v.GitRepo.Directory)...)
+		}},
+		{name: "gcePersistentDisk", set: v.GCEPersistentDisk != nil, check: func() field.ErrorList { return validateGCEDisk(p.Child("persistentDisk"), v.GCEPersistentDisk) }},
+		{name: "awsElasticBlockStore", set: v.AWSElasticBlockStore != nil, check: func() field.ErrorList {
+			return validateAWSDisk(p.Child("awsElasticBlockStore"), v.AWSElasticBlockStore)
+		}},
+		{name: "secret", set: v.Secret != nil, check: func() field.ErrorList {
+			at := p.Child("secret")
+			errs := required(at.Child("secretName"), v.Secret.SecretName, nil)
+			errs = append(errs, validateMode(at.Child("defaultMode"), v.Secret.DefaultMode)...)
+			return append(errs, validateItems(at.Child("items"), v.Secret.Items)...)
+		}},
+		{name: "nfs", set: v.NFS != nil, check: func() field.ErrorList { return validateNFS(p.Child("nfs"), v.NFS) }},
+		{name: "iscsi", set: v.ISCSI != nil, check: func() field.ErrorList { return validateISCSI(p, v.ISCSI, v.Name) }},
+		{name: "glusterfs", set: v.Glusterfs != nil, check: func() field.ErrorList {
+			return validateGlusterfs(p.Child("glusterfs"), v.Glusterfs.EndpointsName, v.Glusterfs.Path)
+		}},
+		{name: "flocker", set: v.Flocker != nil, check: func() field.ErrorList { return validateFlocker(p.Child("flocker"), v.Flocker) }},
+		{name: "persistentVolumeClaim", set: v.PersistentVolumeClaim != nil, check: func() field.ErrorList {
+			return required(p.Child("persistentVolumeClaim", "claimName"), v.PersistentVolumeClaim.ClaimName, nil)
+		}},
+		{name: "rbd", set: v.RBD != nil, check: func() field.ErrorList { return validateRBD(p.Child("rbd"), v.RBD.CephMonitors, v.RBD.RBDImage) }},
+		{name: "cinder", set: v.Cinder != nil, check: func() field.ErrorList {
+			errs := required(p.Child("cinder", "volumeID"), v.Cinder.VolumeID, nil)
+			return append(errs, localSecret(p.Child("cinder", "secretRef"), v.Cinder.SecretRef)...)
+		}},
+		{name: "cephFS", set: v.CephFS != nil, check: func() field.ErrorList { return validateMonitors(p.Child("cephfs"), v.CephFS.Monitors) }},
+		{name: "quobyte", set: v.Quobyte != nil, check: func() field.ErrorList { return validateQuobyte(p.Child("quobyte"), v.Quobyte) }},
+		{name: "downwarAPI", set: v.DownwardAPI != nil, check: func() field.ErrorList {
+			errs := validateMode(p.Child("downwardAPI", "defaultMode"), v.DownwardAPI.DefaultMode)
+			return append(errs, validateDownward(p.Child("downwardAPI"), v.DownwardAPI.Items)...)
+		}},
+		{name: "fc", set: v.FC != nil, check: func() field.ErrorList { return validateFC(p.Child("fc"), v.FC) }},
+		{name: "flexVolume", set: v.FlexVolume != nil, check: func() field.ErrorList {
+			return validateFlex(p.Child("flexVolume"), v.FlexVolume.Driver, v.FlexVolume.Options)
+		}},
+		{name: "configMap", set: v.ConfigMap != nil, check: func() field.ErrorList {
+			at := p.Child("configMap")
+			errs := required(at.Child("name"), v.ConfigMap.Name, nil)
+			errs = append(errs, validateMode(at.Child("defaultMode"), v.ConfigMap.DefaultMode)...)
+			return append(errs, validateItems(at.Child("items"), v.ConfigMap.Items)...)
+		}},
+		{name: "azureFile", set: v.AzureFile != nil, check: func() field.ErrorList {
+			return validateAzureFile(p.Child("azureFile"), v.AzureFile.SecretName, v.AzureFile.ShareName)
+		}},
+		{name: "vsphereVolume", set: v.VsphereVolume != nil, check: func() field.ErrorList {
+			return required(p.Child("vsphereVolume", "volumePath"), v.VsphereVolume.VolumePath, nil)
+		}},
+		{name: "photonPersistentDisk", set: v.PhotonPersistentDisk != nil, check: func() field.ErrorList {
+			return required(p.Child("photonPersistentDisk", "pdID"), v.PhotonPersistentDisk.PdID, nil)
+		}},
+		{name: "portworxVolume", set: v.PortworxVolume != nil, check: func() field.ErrorList {
+			return required(p.Child("portworxVolume", "volumeID"), v.PortworxVolume.VolumeID, nil)
+		}},
+		{name: "azureDisk", set: v.AzureDisk != nil, check: func() field.ErrorList { return validateAzureDisk(p.Child("azureDisk"), v.AzureDisk) }},
+		{name: "storageos", set: v.StorageOS != nil, check: func() field.ErrorList {
+			errs := validateStorageOS(p.Child("storageos"), v.StorageOS.VolumeName, v.StorageOS.VolumeNamespace)
+			return append(errs, localSecret(p.Child("storageos", "secretRef"), v.StorageOS.SecretRef)...)
+		}},
+		{name: "projected", set: v.Projected != nil, check: func() field.ErrorList { return validateProjected(p.Child("projected"), v.Projected) }},
+		{name: "scaleIO", set: v.ScaleIO != nil, check: func() field.ErrorList {
+			return validateScaleIO(p.Child("scaleIO"), v.ScaleIO.Gateway, v.ScaleIO.System, v.ScaleIO.VolumeName)
+		}},
+		{name: "csi", set: v.CSI != nil, check: func() field.ErrorList {
+			at := p.Child("csi")
+			errs := validateDriverName(at.Child("driver"), v.CSI.Driver)
+			if ref := v.CSI.NodePublishSecretRef; ref != nil && ref.Name == "" {
+				errs = append(errs, field.Required(at.Child("nodePublishSecretRef", "name"), ""))
+			} else if ref != nil {
+				errs = append(errs, invalids(at.Child("name"), ref.Name, subdomain(ref.Name))...)
+			}
+			return errs
+		}},
+		{name: "ephemeral", set: v.Ephemeral != nil, check: func() field.ErrorList { return validateEphemeral(p, v, pod) }},
+		{name: "image", set: v.Image != nil, check: func() field.ErrorList {
+			errs := required(p.Child("image", "reference"), v.Image.Reference, nil)
+			return append(errs, oneOf(p.Child("image", "pullPolicy"), v.Image.PullPolicy, corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever)...)
+		}},
+	})
+	if i := v.ISCSI; i != nil && i.InitiatorName != nil && len(v.Name+":"+i.TargetPortal) > 64 {
+		errs = append(errs, field.Invalid(p.Child("name"), v.Name, longTarget))
 	}
 	return errs
 }
@@ -240,82 +247,37 @@ func validateDownward(p *field.Path, items []corev1.DownwardAPIVolumeFile) field
 	return errs
 }
 
-func validateProjected(p *field.Path, pr *corev1.ProjectedVolumeSource) field.ErrorList {
-	errs := validateMode(p.Child("defaultMode"), pr.DefaultMode)
-	paths := map[string]bool{}
-	once := func(at *field.Path, target string) {
-		if target != "" && paths[target] {
-			errs = append(errs, field.Invalid(at, target, "conflicting duplicate paths"))
-		}
-		paths[target] = true
+func validateEphemeral(p *field.Path, v *corev1.Volume, pod string) field.ErrorList {
+	at := p.Child("ephemeral", "volumeClaimTemplate")
+	t := v.Ephemeral.VolumeClaimTemplate
+	if t == nil {
+		return field.ErrorList{field.Required(at, "")}
 	}
-	for i := range pr.Sources {
-		src, at := &pr.Sources[i], p.Child("sources").Index(i)
-		set := setFields(src)
-		if len(set) == 0 {
-			errs = append(errs, field.Required(at, "must specify a projection"))
-			continue
-		}
-		for _, name := range set[1:] {
-			errs = append(errs, field.Forbidden(at.Child(name), "may not specify more than 1 projection type"))
-		}
-		if s := src.Secret; s != nil {
-			errs = append(errs, required(at.Child("secret", "name"), s.Name, nil)...)
-			errs = append(errs, validateItems(at.Child("secret", "items"), s.Items)...)
-			for _, item := range s.Items {
-				once(p, item.Path)
-			}
-		}
-		if c := src.ConfigMap; c != nil {
-			errs = append(errs, required(at.Child("configMap", "name"), c.Name, nil)...)
-			errs = append(errs, validateItems(at.Child("configMap", "items"), c.Items)...)
-			for _, item := range c.Items {
-				once(p, item.Path)
-			}
-		}
-		if d := src.DownwardAPI; d != nil {
-			errs = append(errs, validateDownward(at.Child("downwardAPI"), d.Items)...)
-			for _, item := range d.Items {
-				once(p, item.Path)
-			}
-		}
-		if t := src.ServiceAccountToken; t != nil {
-			errs = append(errs, validateTokenProjection(at.Child("serviceAccountToken"), t)...)
-			once(at.Child("serviceAccountToken", "path"), t.Path)
-		}
-		if c := src.ClusterTrustBundle; c != nil {
-			errs = append(errs, insidePath(at.Child("clusterTrustBundle", "path"), c.Path)...)
-			if (c.Name == nil) == (c.SignerName == nil) {
-				errs = append(errs, field.Required(at.Child("clusterTrustBundle"), "either name or signerName must be specified"))
-			}
-			once(at.Child("clusterTrustBundle", "path"), c.Path)
+	errs := apivalidation.ValidateAnnotations(t.Annotations, at.Child("metadata", "annotations"))
+	errs = append(errs, validateLabels(at.Child("metadata", "labels"), t.Labels)...)
+	errs = append(errs, onlyLabelsAndAnnotations(at.Child("metadata"), &t.ObjectMeta)...)
+	errs = append(errs, validateClaimSpec(at.Child("spec"), &t.Spec)...)
+	if pod != "" && v.Name != "" {
+		claim := pod + "-" + v.Name
+		for _, m := range subdomain(claim) {
+			errs = append(errs, field.Invalid(p.Child("name"), v.Name, fmt.Sprintf("PVC name %q: %v", claim, m)))
 		}
 	}
 	return errs
 }
 
-func validateTokenProjection(p *field.Path, t *corev1.ServiceAccountTokenProjection) field.ErrorList {
-	errs := required(p.Child("path"), t.Path, nil)
-	if t.Path != "" {
-		errs = append(errs, insidePath(p.Child("path"), t.Path)...)
-	}
-	at, seconds := p.Child("expirationSeconds"), deref(t.ExpirationSeconds)
-	switch {
-	case seconds < 600:
-		errs = append(errs, field.Invalid(at, seconds, "may not specify a duration less than 10 minutes"))
-	case seconds > 1<<32:
-		errs = append(errs, field.Invalid(at, seconds, "may not specify a duration larger than 2^32 seconds"))
+// onlyLabelsAndAnnotations refuses what a template of objects cannot give them.
+// The fields are named as upstream names them, by their Go names.
+func onlyLabelsAndAnnotations(p *field.Path, m *metav1.ObjectMeta) field.ErrorList {
+	var errs field.ErrorList
+	v := reflect.ValueOf(m).Elem()
+	for i := range v.NumField() {
+		name := v.Type().Field(i).Name
+		if name != "Labels" && name != "Annotations" && !v.Field(i).IsZero() {
+			errs = append(errs, field.Forbidden(p.Child(strings.ToLower(name[:1])+name[1:]), "cannot be set"))
+		}
 	}
 	return errs
-}
-
-func validateEphemeral(p *field.Path, e *corev1.EphemeralVolumeSource) field.ErrorList {
-	if e.VolumeClaimTemplate == nil {
-		return field.ErrorList{field.Required(p.Child("volumeClaimTemplate"), "")}
-	}
-	at := p.Child("volumeClaimTemplate")
-	errs := validateLabels(at.Child("metadata", "labels"), e.VolumeClaimTemplate.Labels)
-	return append(errs, validateClaimSpec(at.Child("spec"), &e.VolumeClaimTemplate.Spec)...)
 }
 
 // validateDriverName checks the name under which a CSI driver registers.

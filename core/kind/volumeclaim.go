@@ -2,6 +2,7 @@ package kind
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -10,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/diff"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -18,12 +20,25 @@ func persistentVolumeClaimKind(gv schema.GroupVersion) *Kind {
 	k.Default = do1(func(c *corev1.PersistentVolumeClaim) {
 		orElse(&c.Status.Phase, corev1.ClaimPending)
 		defaultClaimSpec(&c.Spec)
-		linkDataSources(&c.Spec)
 	})
 	k.PrepareCreate = do1(func(c *corev1.PersistentVolumeClaim) {
 		c.Status = corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimPending}
+		// dataSource is for the two kinds it began with; other kinds are
+		// for dataSourceRef, and what old clients put here is dropped.
+		if c.Spec.DataSource != nil && !fromClaimOrSnapshot(c.Spec.DataSource) {
+			c.Spec.DataSource = nil
+		}
+		dropForeignSource(&c.Spec)
+		linkDataSources(&c.Spec)
 	})
-	k.PrepareUpdate = do2(func(c, old *corev1.PersistentVolumeClaim) { c.Status = *old.Status.DeepCopy() })
+	k.PrepareUpdate = do2(func(c, old *corev1.PersistentVolumeClaim) {
+		c.Status = *old.Status.DeepCopy()
+		if c.Spec.DataSource != nil && old.Spec.DataSource == nil && old.Spec.DataSourceRef == nil && !fromClaimOrSnapshot(c.Spec.DataSource) {
+			c.Spec.DataSource = nil
+		}
+		linkDataSources(&c.Spec)
+	})
+	k.Warnings = warn1(claimWarnings)
 	k.Validate = check1(func(c *corev1.PersistentVolumeClaim) field.ErrorList {
 		return validateClaimSpec(field.NewPath("spec"), &c.Spec)
 	})
@@ -31,16 +46,83 @@ func persistentVolumeClaimKind(gv schema.GroupVersion) *Kind {
 	k.Columns = claimColumns()
 	k.Subresources = []Subresource{status(
 		func(c, old *corev1.PersistentVolumeClaim) { c.Spec = *old.Spec.DeepCopy() },
-		func(c, _ *corev1.PersistentVolumeClaim) field.ErrorList {
-			p := field.NewPath("status", "capacity")
-			var errs field.ErrorList
-			for _, name := range sortedNames(c.Status.Capacity) {
-				errs = append(errs, validateQuantity(p.Key(string(name)), name, c.Status.Capacity[name])...)
-			}
-			return errs
-		},
+		func(c, _ *corev1.PersistentVolumeClaim) field.ErrorList { return validateVolumeClaimStatus(c) },
 	)}
 	return k
+}
+
+func claimWarnings(c *corev1.PersistentVolumeClaim) []string {
+	var warnings []string
+	if _, ok := c.Annotations[corev1.BetaStorageClassAnnotation]; ok {
+		warnings = append(warnings, fmt.Sprintf("metadata.annotations[%s]: deprecated since v1.8; use \"storageClassName\" attribute instead", corev1.BetaStorageClassAnnotation))
+	}
+	return append(warnings, claimSpecWarnings(field.NewPath("spec"), &c.Spec)...)
+}
+
+func validateVolumeClaimStatus(c *corev1.PersistentVolumeClaim) field.ErrorList {
+	p := field.NewPath("status")
+	var errs field.ErrorList
+	for _, name := range sortedNames(c.Status.Capacity) {
+		errs = append(errs, validQuantity(p.Child("capacity").Key(string(name)), c.Status.Capacity[name])...)
+	}
+	at := p.Child("allocatedResourceStatuses")
+	for _, name := range slices.Sorted(maps.Keys(c.Status.AllocatedResourceStatuses)) {
+		errs = append(errs, claimResource(at, name)...)
+		switch c.Status.AllocatedResourceStatuses[name] {
+		case corev1.PersistentVolumeClaimControllerResizeInProgress, corev1.PersistentVolumeClaimControllerResizeInfeasible,
+			corev1.PersistentVolumeClaimNodeResizePending, corev1.PersistentVolumeClaimNodeResizeInProgress, corev1.PersistentVolumeClaimNodeResizeInfeasible:
+		default:
+			errs = append(errs, field.NotSupported(at, name, []corev1.ClaimResourceStatus{
+				corev1.PersistentVolumeClaimControllerResizeInProgress, corev1.PersistentVolumeClaimControllerResizeInfeasible,
+				corev1.PersistentVolumeClaimNodeResizeInProgress, corev1.PersistentVolumeClaimNodeResizeInfeasible, corev1.PersistentVolumeClaimNodeResizePending,
+			}))
+		}
+	}
+	at = p.Child("allocatedResources")
+	for _, name := range sortedNames(c.Status.AllocatedResources) {
+		if bad := claimResource(at, name); len(bad) > 0 {
+			errs = append(errs, bad...)
+			continue
+		}
+		q, at := c.Status.AllocatedResources[name], at.Key(string(name))
+		if bad := validQuantity(at, q); len(bad) > 0 {
+			errs = append(errs, bad...)
+		} else {
+			errs = append(errs, validateQuantity(at, corev1.ResourceStorage, q)...)
+		}
+	}
+	return errs
+}
+
+// validQuantity is the check of quantities that are only reported.
+func validQuantity(p *field.Path, q resource.Quantity) field.ErrorList {
+	if q.Value() < 0 {
+		return field.ErrorList{field.Invalid(p, q.Value(), "must be a valid resource quantity")}
+	}
+	return nil
+}
+
+func claimResource(p *field.Path, name corev1.ResourceName) field.ErrorList {
+	if errs := invalids(p, string(name), validation.IsQualifiedName(string(name))); len(errs) > 0 {
+		return errs
+	}
+	if isNative(name) && name != corev1.ResourceStorage {
+		return field.ErrorList{field.NotSupported(p, name, []corev1.ResourceName{corev1.ResourceStorage})}
+	}
+	return nil
+}
+
+func fromClaimOrSnapshot(r *corev1.TypedLocalObjectReference) bool {
+	group := deref(r.APIGroup)
+	return r.Kind == "PersistentVolumeClaim" && group == "" || r.Kind == "VolumeSnapshot" && group == "snapshot.storage.k8s.io"
+}
+
+// dropForeignSource takes a source in another namespace out: KEP-3294 is off
+// wherever upstream's defaults hold.
+func dropForeignSource(s *corev1.PersistentVolumeClaimSpec) {
+	if s.DataSourceRef != nil && deref(s.DataSourceRef.Namespace) != "" {
+		s.DataSourceRef = nil
+	}
 }
 
 // linkDataSources keeps dataSource and dataSourceRef the same where both can
@@ -54,13 +136,8 @@ func linkDataSources(s *corev1.PersistentVolumeClaimSpec) {
 			s.DataSourceRef.APIGroup = &g
 		}
 	case s.DataSource == nil && s.DataSourceRef != nil && deref(s.DataSourceRef.Namespace) == "":
-		group := deref(s.DataSourceRef.APIGroup)
-		claim := group == "" && s.DataSourceRef.Kind == "PersistentVolumeClaim"
-		if claim || group == "snapshot.storage.k8s.io" && s.DataSourceRef.Kind == "VolumeSnapshot" {
-			s.DataSource = &corev1.TypedLocalObjectReference{Kind: s.DataSourceRef.Kind, Name: s.DataSourceRef.Name}
-			if s.DataSourceRef.APIGroup != nil {
-				s.DataSource.APIGroup = &group
-			}
+		s.DataSource = &corev1.TypedLocalObjectReference{
+			APIGroup: copied(s.DataSourceRef.APIGroup), Kind: s.DataSourceRef.Kind, Name: s.DataSourceRef.Name,
 		}
 	}
 }
@@ -74,7 +151,11 @@ func validateClaimSpec(p *field.Path, s *corev1.PersistentVolumeClaimSpec) field
 	if at := p.Child("resources").Key(string(corev1.ResourceStorage)); !ok {
 		errs = append(errs, field.Required(at, ""))
 	} else {
-		errs = append(errs, positiveQuantity(at, size)...)
+		bad := positiveQuantity(at, size)
+		if len(bad) == 0 {
+			bad = validateQuantity(at, corev1.ResourceStorage, size)
+		}
+		errs = append(errs, bad...)
 	}
 	if s.StorageClassName != nil && *s.StorageClassName != "" {
 		errs = append(errs, invalids(p.Child("storageClassName"), *s.StorageClassName, subdomain(*s.StorageClassName))...)
@@ -88,6 +169,19 @@ func validateClaimSpec(p *field.Path, s *corev1.PersistentVolumeClaimSpec) field
 	if s.DataSourceRef != nil {
 		errs = append(errs, validateDataSource(p.Child("dataSourceRef"), deref(s.DataSourceRef.APIGroup), s.DataSourceRef.Kind, s.DataSourceRef.Name)...)
 	}
+	switch ref := s.DataSourceRef; {
+	case ref == nil:
+	case deref(ref.Namespace) != "":
+		errs = append(errs, invalids(p.Child("dataSourceRef", "namespace"), *ref.Namespace, validation.IsDNS1123Label(*ref.Namespace))...)
+		if s.DataSource != nil {
+			errs = append(errs, field.Invalid(p, map[string]any{"field": p.Child("dataSource").String()}, "may not be specified when dataSourceRef.namespace is specified"))
+		}
+	case s.DataSource != nil && (deref(ref.APIGroup) != deref(s.DataSource.APIGroup) || ref.Kind != s.DataSource.Kind || ref.Name != s.DataSource.Name):
+		errs = append(errs, field.Invalid(p, map[string]any{"field": p.Child("dataSource").String()}, "must match dataSourceRef"))
+	}
+	if n := deref(s.VolumeAttributesClassName); n != "" {
+		errs = append(errs, invalids(p.Child("volumeAttributesClassName"), n, subdomain(n))...)
+	}
 	return errs
 }
 
@@ -97,6 +191,9 @@ func validateDataSource(p *field.Path, group, kind, name string) field.ErrorList
 	if group == "" && kind != "PersistentVolumeClaim" {
 		errs = append(errs, field.Invalid(p, kind, "must be 'PersistentVolumeClaim' when referencing the default apiGroup"))
 	}
+	if group != "" {
+		errs = append(errs, invalids(p.Child("apiGroup"), group, validation.IsDNS1123Subdomain(group))...)
+	}
 	return errs
 }
 
@@ -105,12 +202,14 @@ func validateAccessModes(p *field.Path, modes []corev1.PersistentVolumeAccessMod
 		return field.ErrorList{field.Required(p, missing)}
 	}
 	var errs field.ErrorList
-	alone := false
+	alone, others := false, false
 	for _, m := range modes {
-		errs = append(errs, supported(p, m, corev1.ReadOnlyMany, corev1.ReadWriteMany, corev1.ReadWriteOnce, corev1.ReadWriteOncePod)...)
+		bad := supported(p, m, corev1.ReadOnlyMany, corev1.ReadWriteMany, corev1.ReadWriteOnce, corev1.ReadWriteOncePod)
+		errs = append(errs, bad...)
 		alone = alone || m == corev1.ReadWriteOncePod
+		others = others || m != corev1.ReadWriteOncePod && len(bad) == 0
 	}
-	if alone && len(modes) > 1 {
+	if alone && others {
 		errs = append(errs, field.Forbidden(p, "may not use ReadWriteOncePod with other access modes"))
 	}
 	return errs
@@ -126,27 +225,46 @@ func positiveQuantity(p *field.Path, q resource.Quantity) field.ErrorList {
 func validateClaimUpdate(c, old *corev1.PersistentVolumeClaim) field.ErrorList {
 	p := field.NewPath("spec")
 	errs := validateClaimSpec(p, &c.Spec)
-	same := c.Spec.DeepCopy()
-	// What the binder sets once, and what may change all the time.
-	if old.Spec.VolumeName == "" {
-		same.VolumeName = ""
+	same, was := c.Spec.DeepCopy(), old.Spec.DeepCopy()
+	if was.VolumeName == "" {
+		// The binder fills it in.
+		was.VolumeName = same.VolumeName
 	}
-	if old.Spec.StorageClassName == nil {
+	legacyWas, hadLegacy := old.Annotations[corev1.BetaStorageClassAnnotation]
+	legacy, hasLegacy := c.Annotations[corev1.BetaStorageClassAnnotation]
+	class := same.StorageClassName
+	switch named := was.StorageClassName == nil && class != nil; {
+	case hadLegacy && named && *class == legacyWas && (!hasLegacy || legacy == legacyWas):
 		same.StorageClassName = nil
-	} else if legacy := old.Annotations[corev1.BetaStorageClassAnnotation]; legacy != "" && *old.Spec.StorageClassName == "" {
-		same.StorageClassName = old.Spec.StorageClassName
-	}
-	same.VolumeAttributesClassName = old.Spec.VolumeAttributesClassName
-	if old.Status.Phase == corev1.ClaimBound {
-		request, was := same.Resources.Requests[corev1.ResourceStorage], old.Spec.Resources.Requests[corev1.ResourceStorage]
-		current := old.Status.Capacity[corev1.ResourceStorage]
-		if request.Cmp(was) < 0 && request.Cmp(current) <= 0 {
-			errs = append(errs, field.Forbidden(p.Child("resources", "requests", "storage"), "field can not be less than status.capacity"))
+	default:
+		if legacy != legacyWas {
+			errs = append(errs, field.Invalid(field.NewPath("metadata", "annotations", corev1.BetaStorageClassAnnotation), legacy, immutable))
 		}
-		same.Resources.Requests = old.Spec.Resources.Requests
+		if named && (!hadLegacy || *class == legacyWas) {
+			same.StorageClassName = nil
+		}
 	}
-	if !apiequality.Semantic.DeepEqual(*same, old.Spec) {
-		errs = append(errs, field.Forbidden(p, fmt.Sprintf("spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n%v", diff.Diff(old.Spec, *same))))
+	size, sizeWas := c.Spec.Resources.Requests[corev1.ResourceStorage], old.Spec.Resources.Requests[corev1.ResourceStorage]
+	if c.Status.Phase == corev1.ClaimBound {
+		if same.Resources.Requests != nil {
+			same.Resources.Requests[corev1.ResourceStorage] = sizeWas
+		}
+		same.VolumeAttributesClassName = was.VolumeAttributesClassName
+	}
+	if !apiequality.Semantic.DeepEqual(*same, *was) {
+		errs = append(errs, field.Forbidden(p, fmt.Sprintf("spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n%v", diff.Diff(*was, *same))))
+	}
+	if size.Cmp(sizeWas) < 0 && size.Cmp(old.Status.Capacity[corev1.ResourceStorage]) <= 0 {
+		errs = append(errs, field.Forbidden(p.Child("resources", "requests", "storage"), "field can not be less than status.capacity"))
+	}
+	errs = append(errs, unchanged(field.NewPath("volumeMode"), c.Spec.VolumeMode, old.Spec.VolumeMode)...)
+	attributes := p.Child("volumeAttributesClassName")
+	switch now := c.Spec.VolumeAttributesClassName; {
+	case old.Status.CurrentVolumeAttributesClassName == nil || apiequality.Semantic.DeepEqual(now, old.Spec.VolumeAttributesClassName):
+	case now == nil:
+		errs = append(errs, field.Forbidden(attributes, "update to nil is forbidden when status.currentVolumeAttributesClassName is not nil"))
+	case *now == "":
+		errs = append(errs, field.Forbidden(attributes, "update to empty string is forbidden when status.currentVolumeAttributesClassName is not nil"))
 	}
 	return errs
 }
@@ -195,7 +313,7 @@ func claimColumns() []Column {
 			}
 			return deref(c.Spec.StorageClassName)
 		}).
-		text("VolumeAttributesClass", doc["volumeAttributesClassName"], func(c *corev1.PersistentVolumeClaim) string {
+		text("VolumeAttributesClass", "VolumeAttributesClass of the pvc", func(c *corev1.PersistentVolumeClaim) string {
 			if n := deref(c.Spec.VolumeAttributesClassName); n != "" {
 				return n
 			}

@@ -1,8 +1,10 @@
 package kind
 
 import (
+	"fmt"
 	"net/url"
 	"slices"
+	"strings"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -14,6 +16,7 @@ import (
 func validatingWebhookConfigurationKind(gv schema.GroupVersion) *Kind {
 	type config = admissionregistrationv1.ValidatingWebhookConfiguration
 	k := define[config, admissionregistrationv1.ValidatingWebhookConfigurationList](gv, "validatingwebhookconfigurations").inCluster()
+	k.AnyFinalizer = true
 	k.Categories = []string{"api-extensions"}
 	k.Default = do1(func(c *config) {
 		for i := range c.Webhooks {
@@ -43,6 +46,7 @@ func validatingWebhookConfigurationKind(gv schema.GroupVersion) *Kind {
 func mutatingWebhookConfigurationKind(gv schema.GroupVersion) *Kind {
 	type config = admissionregistrationv1.MutatingWebhookConfiguration
 	k := define[config, admissionregistrationv1.MutatingWebhookConfigurationList](gv, "mutatingwebhookconfigurations").inCluster()
+	k.AnyFinalizer = true
 	k.Categories = []string{"api-extensions"}
 	k.Default = do1(func(c *config) {
 		for i := range c.Webhooks {
@@ -131,6 +135,13 @@ func (h *webhook) validate(p *field.Path) field.ErrorList {
 	} else if !slices.Contains(h.versions, "v1") && !slices.Contains(h.versions, "v1beta1") {
 		errs = append(errs, field.Invalid(versions, h.versions, "must include at least one of v1, v1beta1"))
 	}
+	for i, v := range h.versions {
+		if slices.Contains(h.versions[:i], v) {
+			errs = append(errs, field.Invalid(versions.Index(i), v, "duplicate version"))
+			continue
+		}
+		errs = append(errs, invalids(versions.Index(i), v, validation.IsDNS1035Label(v))...)
+	}
 	for i := range h.rules {
 		errs = append(errs, validateRule(p.Child("rules").Index(i), &h.rules[i])...)
 	}
@@ -151,26 +162,79 @@ func (h *webhook) validate(p *field.Path) field.ErrorList {
 	errs = append(errs, validateSelector(p.Child("namespaceSelector"), h.namespaces)...)
 	errs = append(errs, validateSelector(p.Child("objectSelector"), h.objects)...)
 	if h.reinvocations != nil {
-		errs = append(errs, supported(p.Child("reinvocationPolicy"), *h.reinvocations, admissionregistrationv1.NeverReinvocationPolicy, admissionregistrationv1.IfNeededReinvocationPolicy)...)
+		errs = append(errs, supported(p.Child("reinvocationPolicy"), *h.reinvocations, admissionregistrationv1.IfNeededReinvocationPolicy, admissionregistrationv1.NeverReinvocationPolicy)...)
 	}
 	switch at := p.Child("clientConfig"); {
 	case (h.client.URL == nil) == (h.client.Service == nil):
 		errs = append(errs, field.Required(at, "exactly one of url or service is required"))
 	case h.client.URL != nil:
-		u, err := url.Parse(*h.client.URL)
-		if err != nil {
-			errs = append(errs, field.Required(at.Child("url"), "url must be a valid URL: "+err.Error()))
-		} else if u.Scheme != "https" || u.Host == "" {
-			errs = append(errs, field.Invalid(at.Child("url"), *h.client.URL, "'https' is the only allowed URL scheme; desired format: https://host[/path]"))
-		}
+		errs = append(errs, validateHookURL(at.Child("url"), *h.client.URL)...)
 	default:
-		errs = append(errs, required(at.Child("service", "name"), h.client.Service.Name, nil)...)
-		errs = append(errs, required(at.Child("service", "namespace"), h.client.Service.Namespace, nil)...)
-		if h.client.Service.Port != nil {
-			errs = append(errs, portNumber(at.Child("service", "port"), *h.client.Service.Port)...)
-		}
+		errs = append(errs, validateHookService(at.Child("service"), h.client.Service)...)
 	}
 	return append(errs, validateConditions(p.Child("matchConditions"), h.conditions)...)
+}
+
+func validateHookURL(p *field.Path, address string) field.ErrorList {
+	const form = "; desired format: https://host[/path]"
+	u, err := url.Parse(address)
+	if err != nil {
+		return field.ErrorList{field.Required(p, "url must be a valid URL: "+err.Error()+form)}
+	}
+	var errs field.ErrorList
+	if u.Scheme != "https" {
+		errs = append(errs, field.Invalid(p, u.Scheme, "'https' is the only allowed URL scheme"+form))
+	}
+	if u.Host == "" {
+		errs = append(errs, field.Invalid(p, u.Host, "host must be specified"+form))
+	}
+	if u.User != nil {
+		errs = append(errs, field.Invalid(p, u.User.String(), "user information is not permitted in the URL"))
+	}
+	if u.Fragment != "" {
+		errs = append(errs, field.Invalid(p, u.Fragment, "fragments are not permitted in the URL"))
+	}
+	if u.RawQuery != "" {
+		errs = append(errs, field.Invalid(p, u.RawQuery, "query parameters are not permitted in the URL"))
+	}
+	return errs
+}
+
+func validateHookService(p *field.Path, s *admissionregistrationv1.ServiceReference) field.ErrorList {
+	// Upstream names the one where the other is missing.
+	errs := required(p.Child("namespace"), s.Name, nil)
+	errs = append(errs, required(p.Child("name"), s.Namespace, nil)...)
+	if s.Port != nil {
+		for _, m := range validation.IsValidPortNum(int(*s.Port)) {
+			errs = append(errs, field.Invalid(p.Child("port"), *s.Port, "port is not valid: "+m))
+		}
+	}
+	if s.Path != nil {
+		errs = append(errs, validateHookPath(p.Child("path"), *s.Path)...)
+	}
+	return errs
+}
+
+// validateHookPath checks a path of which each segment is a DNS subdomain.
+func validateHookPath(p *field.Path, path string) field.ErrorList {
+	if path == "/" || path == "" {
+		return nil
+	}
+	var errs field.ErrorList
+	if !strings.HasPrefix(path, "/") {
+		errs = append(errs, field.Invalid(p, path, "must start with a '/'"))
+	}
+	rest := strings.TrimSuffix(strings.TrimPrefix(path, "/"), "/")
+	for i, step := range strings.Split(rest, "/") {
+		if step == "" {
+			errs = append(errs, field.Invalid(p, path, fmt.Sprintf("segment[%d] may not be empty", i)))
+			continue
+		}
+		for _, m := range validation.IsDNS1123Subdomain(step) {
+			errs = append(errs, field.Invalid(p, path, fmt.Sprintf("segment[%d]: %v", i, m)))
+		}
+	}
+	return errs
 }
 
 func validateConditions(p *field.Path, conditions []admissionregistrationv1.MatchCondition) field.ErrorList {
@@ -211,12 +275,20 @@ func validateRule(p *field.Path, r *admissionregistrationv1.RuleWithOperations) 
 	if len(r.Resources) == 0 {
 		errs = append(errs, field.Required(p.Child("resources"), ""))
 	}
+	for i, v := range r.Resources {
+		if v == "" {
+			errs = append(errs, field.Required(p.Child("resources").Index(i), ""))
+		}
+	}
 	if len(r.Operations) == 0 {
 		errs = append(errs, field.Required(p.Child("operations"), ""))
 	}
+	if len(r.Operations) > 1 && slices.Contains(r.Operations, admissionregistrationv1.OperationAll) {
+		errs = append(errs, field.Invalid(p.Child("operations"), r.Operations, "if '*' is present, must not specify other operations"))
+	}
 	for i, op := range r.Operations {
-		errs = append(errs, supported(p.Child("operations").Index(i), op, admissionregistrationv1.OperationAll, admissionregistrationv1.Create,
-			admissionregistrationv1.Update, admissionregistrationv1.Delete, admissionregistrationv1.Connect)...)
+		errs = append(errs, supported(p.Child("operations").Index(i), op, admissionregistrationv1.OperationAll, admissionregistrationv1.Connect,
+			admissionregistrationv1.Create, admissionregistrationv1.Delete, admissionregistrationv1.Update)...)
 	}
 	if r.Scope != nil {
 		errs = append(errs, supported(p.Child("scope"), *r.Scope, admissionregistrationv1.AllScopes, admissionregistrationv1.ClusterScope, admissionregistrationv1.NamespacedScope)...)

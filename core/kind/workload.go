@@ -1,10 +1,13 @@
 package kind
 
 import (
+	"fmt"
+
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -29,14 +32,19 @@ func validateSelectorOf(p *field.Path, s *metav1.LabelSelector, what string) fie
 	return errs
 }
 
-// validateServing checks the template of pods that are to run for ever. what
-// is the word of upstream's message.
-func validateServing(p *field.Path, t *corev1.PodTemplateSpec, sel *metav1.LabelSelector, what string) field.ErrorList {
-	var errs field.ErrorList
-	if selector, err := metav1.LabelSelectorAsSelector(sel); err == nil && sel != nil && !selector.Empty() {
-		errs = append(errs, validateSelected(p, t, selector)...)
+// validateServing checks the template of pods that are to run for ever, at p of
+// the spec. what is the word of upstream's message, bad what it says of a
+// selector that cannot be understood; then it does not look at the template.
+func validateServing(p *field.Path, t *corev1.PodTemplateSpec, sel *metav1.LabelSelector, what, bad string) field.ErrorList {
+	selector, err := metav1.LabelSelectorAsSelector(sel)
+	if err != nil {
+		return field.ErrorList{field.Invalid(p.Child("selector"), sel, bad)}
 	}
-	return append(errs, validateForever(p, t, what)...)
+	var errs field.ErrorList
+	if !selector.Empty() {
+		errs = append(errs, validateSelected(p.Child("template"), t, selector)...)
+	}
+	return append(errs, validateForever(p.Child("template"), t, what)...)
 }
 
 func validateSelected(p *field.Path, t *corev1.PodTemplateSpec, selector labels.Selector) field.ErrorList {
@@ -74,6 +82,25 @@ func atMost(p *field.Path, part, whole int32, name string) field.ErrorList {
 	return nil
 }
 
+// warnOfTemplate gives a workload's kind its warnings: those of its template
+// and, for a new one, of its name if that becomes part of its pods' names.
+// An update that changes nothing is not told again.
+func warnOfTemplate[T Object](k *Kind, named bool, warnings func(T) []string) {
+	k.Warnings = warn1(func(o T) []string {
+		var all []string
+		if msgs := validation.IsDNS1123Label(o.GetName()); named && o.GetName() != "" && len(msgs) > 0 {
+			all = append(all, fmt.Sprintf("metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: %v", msgs))
+		}
+		return append(all, warnings(o)...)
+	})
+	k.WarningsOnUpdate = func(obj, old Object) []string {
+		if obj.GetGeneration() == old.GetGeneration() {
+			return nil
+		}
+		return warnings(obj.(T))
+	}
+}
+
 func templateWarnings(t *corev1.PodTemplateSpec) []string {
-	return podSpecWarnings(field.NewPath("spec", "template", "spec"), &t.Spec)
+	return podWarnings(field.NewPath("spec", "template"), &t.ObjectMeta, &t.Spec)
 }
