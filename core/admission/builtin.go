@@ -12,11 +12,15 @@ import (
 // Config chooses and configures the built-in plugins.
 type Config struct {
 	Services ServicesConfig
-	// Disable names plugins to leave out.
-	Disable []string
-	// VolumeProtection marks claims and volumes in use. Set it when the pvc-
-	// and pv-protection controllers run: nobody else takes the marks off.
-	VolumeProtection bool
+	// Enable names plugins that are off unless asked for: AlwaysPullImages,
+	// SecurityContextDeny. Disable names plugins to leave out.
+	Enable, Disable []string
+	PodSecurity     PodSecurityConfig
+
+	// The places of what the cluster's own objects configure: policies and
+	// webhooks, changing before checking. Nil leaves a place empty.
+	MutatingPolicies, MutatingWebhooks     Plugin
+	ValidatingPolicies, ValidatingWebhooks Plugin
 }
 
 // Builtin returns the built-in plugins in upstream's order. They read the cluster
@@ -27,7 +31,7 @@ func Builtin(cfg Config, c client.Client, rbac *auth.RBAC, authz auth.Authorizer
 	if err != nil {
 		return nil, err
 	}
-	security, err := NewPodSecurity(c)
+	security, err := NewPodSecurity(cfg.PodSecurity, c, tel)
 	if err != nil {
 		return nil, err
 	}
@@ -35,32 +39,55 @@ func Builtin(cfg Config, c client.Client, rbac *auth.RBAC, authz auth.Authorizer
 		NewNamespaceLifecycle(c),
 		NewLimitRanger(c),
 		NewServiceAccount(c),
+		NewNodeRestriction(c, authz),
 		NewTaintNodesByCondition(),
+		NewAlwaysPullImages(),
+		NewSecurityContextDeny(),
 		security,
 		NewPriority(c),
 		NewDefaultTolerationSeconds(),
 		NewExtendedResourceToleration(),
-		NewNodeRestriction(c),
 		NewDefaultStorageClass(c),
-	}
-	if cfg.VolumeProtection {
-		all = append(all, NewStorageObjectInUseProtection())
-	}
-	all = append(all,
+		NewStorageObjectInUseProtection(),
 		NewPersistentVolumeClaimResize(c),
 		NewRuntimeClass(c),
 		NewCertificateSigners(authz),
 		NewDefaultIngressClass(c),
-		services,
-	)
+		NewPodTopologyLabels(c),
+	}
+	for _, p := range []Plugin{cfg.MutatingPolicies, cfg.MutatingWebhooks, cfg.ValidatingPolicies, cfg.ValidatingWebhooks} {
+		if p != nil {
+			all = append(all, p)
+		}
+	}
+	// Upstream's storage does this after all admission.
+	all = append(all, services)
 	if rbac != nil {
 		all = append(all, NewRBACEscalation(rbac, authz))
 	}
 	all = append(all, NewResourceQuota(c))
-	for _, name := range cfg.Disable {
-		if !slices.ContainsFunc(all, func(p Plugin) bool { return p.Name() == name }) {
-			return nil, fmt.Errorf("cannot disable admission plugin %q: there is no such plugin", name)
+	return chosen(all, cfg.Enable, cfg.Disable)
+}
+
+// onRequest are off unless enabled.
+func onRequest() []string { return []string{"AlwaysPullImages", "SecurityContextDeny"} }
+
+// chosen leaves out what is disabled, or is off and not enabled.
+func chosen(all []Plugin, enable, disable []string) ([]Plugin, error) {
+	for verb, names := range map[string][]string{"enable": enable, "disable": disable} {
+		for _, name := range names {
+			if !slices.ContainsFunc(all, func(p Plugin) bool { return p.Name() == name }) {
+				return nil, fmt.Errorf("cannot %s admission plugin %q: there is no such plugin", verb, name)
+			}
 		}
 	}
-	return slices.DeleteFunc(all, func(p Plugin) bool { return slices.Contains(cfg.Disable, p.Name()) }), nil
+	for _, name := range enable {
+		if slices.Contains(disable, name) {
+			return nil, fmt.Errorf("cannot enable admission plugin %q: it is disabled as well", name)
+		}
+	}
+	return slices.DeleteFunc(all, func(p Plugin) bool {
+		off := slices.Contains(onRequest(), p.Name()) && !slices.Contains(enable, p.Name())
+		return off || slices.Contains(disable, p.Name())
+	}), nil
 }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"binnacle.io/core/auth"
 	"binnacle.io/core/client"
@@ -18,7 +20,7 @@ import (
 // approving or denying a request, sign for issuing its certificate. It keeps
 // client certificates of system:masters from being asked for. It stands for
 // upstream's CertificateApproval, CertificateSigning and
-// CertificateSubjectRestriction.
+// CertificateSubjectRestriction. It also records in a request who makes it.
 type CertificateSigners struct{ authz auth.Authorizer }
 
 // NewCertificateSigners returns the plugin. authz is the authorizer of requests.
@@ -33,6 +35,70 @@ func (*CertificateSigners) Handles(op Operation, r client.Resource, sub string) 
 		return false
 	}
 	return op == Create && sub == "" || op == Update && (sub == "approval" || sub == "status")
+}
+
+// Admit writes into a request who makes it, whatever the body says, and when its
+// conditions came about.
+func (p *CertificateSigners) Admit(_ context.Context, a *Attributes) error {
+	csr, ok := a.Object.(*certificatesv1.CertificateSigningRequest)
+	if !ok {
+		return nil
+	}
+	if a.Op == Create {
+		s := &csr.Spec
+		s.Username, s.UID, s.Groups, s.Extra = "", "", nil, nil
+		if u := a.User; u != nil {
+			s.Username, s.UID, s.Groups = u.Name, u.UID, slices.Clone(u.Groups)
+			for k, v := range u.Extra {
+				if s.Extra == nil {
+					s.Extra = map[string]certificatesv1.ExtraValue{}
+				}
+				s.Extra[k] = slices.Clone(v)
+			}
+		}
+		return nil
+	}
+	if old, ok := a.Old.(*certificatesv1.CertificateSigningRequest); ok {
+		if a.Subresource == "status" {
+			keepDecision(csr, old)
+		}
+		dateConditions(csr, old, metav1.Now())
+	}
+	return nil
+}
+
+// keepDecision keeps who signs from changing what who approves has written.
+func keepDecision(csr, old *certificatesv1.CertificateSigningRequest) {
+	for i, c := range csr.Status.Conditions {
+		if c.Type != certificatesv1.CertificateApproved && c.Type != certificatesv1.CertificateDenied {
+			continue
+		}
+		for _, o := range old.Status.Conditions {
+			if o.Type == c.Type {
+				csr.Status.Conditions[i] = o
+			}
+		}
+	}
+}
+
+// dateConditions fills in what times are missing, as upstream does.
+func dateConditions(csr, old *certificatesv1.CertificateSigningRequest, now metav1.Time) {
+	for i := range csr.Status.Conditions {
+		c := &csr.Status.Conditions[i]
+		if c.LastUpdateTime.IsZero() {
+			c.LastUpdateTime = now
+		}
+		if !c.LastTransitionTime.IsZero() {
+			continue
+		}
+		c.LastTransitionTime = now
+		before := slices.IndexFunc(old.Status.Conditions, func(o certificatesv1.CertificateSigningRequestCondition) bool {
+			return o.Type == c.Type && o.Status == c.Status
+		})
+		if before >= 0 && !old.Status.Conditions[before].LastTransitionTime.IsZero() {
+			c.LastTransitionTime = old.Status.Conditions[before].LastTransitionTime
+		}
+	}
 }
 
 func (p *CertificateSigners) Validate(ctx context.Context, a *Attributes) error {
@@ -78,11 +144,7 @@ func subjectAllowed(a *Attributes, csr *certificatesv1.CertificateSigningRequest
 	if csr.Spec.SignerName != certificatesv1.KubeAPIServerClientSignerName {
 		return nil
 	}
-	block, _ := pem.Decode(csr.Spec.Request)
-	if block == nil {
-		return nil // validation says it better
-	}
-	req, err := x509.ParseCertificateRequest(block.Bytes)
+	req, err := parseRequest(csr.Spec.Request)
 	if err != nil {
 		return refuse(a, fmt.Errorf("failed to parse CSR: %w", err))
 	}
@@ -90,4 +152,13 @@ func subjectAllowed(a *Attributes, csr *certificatesv1.CertificateSigningRequest
 		return refuse(a, fmt.Errorf("use of %s signer with system:masters group is not allowed", certificatesv1.KubeAPIServerClientSignerName))
 	}
 	return nil
+}
+
+// parseRequest reads a certificate request in PEM.
+func parseRequest(text []byte) (*x509.CertificateRequest, error) {
+	block, _ := pem.Decode(text)
+	if block == nil || block.Type != "CERTIFICATE REQUEST" {
+		return nil, errors.New("PEM block type must be CERTIFICATE REQUEST")
+	}
+	return x509.ParseCertificateRequest(block.Bytes)
 }

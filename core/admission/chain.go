@@ -85,6 +85,7 @@ func (c *Chain) run(ctx context.Context, step string, a *Attributes, choose func
 	))
 	defer func() {
 		c.step.WithLabelValues(step, string(a.Op), strconv.FormatBool(err != nil)).Observe(time.Since(start).Seconds())
+		telemetry.Spent(ctx, telemetry.InAdmission, start)
 		telemetry.End(span, err)
 	}()
 	for _, p := range *c.plugins.Load() {

@@ -5,6 +5,11 @@
 // (Attributes, Plugin, Mutator, Validator, Chain) and the built-in plugins, one
 // file each, under upstream's plugin names. It promises:
 //
+//   - The order is upstream's recommended one. Where upstream has the policies
+//     and webhooks that the cluster's own objects configure, after every plugin
+//     but those that reserve (service addresses, quota), Config has places for
+//     them: MutatingPolicies, MutatingWebhooks, ValidatingPolicies,
+//     ValidatingWebhooks. A place is a Plugin or empty.
 //   - Mutators run in the order of the chain, then the pipeline defaults and
 //     validates, then validators run in the order of the chain; the first
 //     refusal ends it.

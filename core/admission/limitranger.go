@@ -57,11 +57,7 @@ func (p *LimitRanger) Admit(ctx context.Context, a *Attributes) error {
 		return err
 	}
 	var notes []string
-	containers(&pod.Spec, func(c *corev1.Container, init bool) {
-		what := "container"
-		if init {
-			what = "init container"
-		}
+	complete := func(c *corev1.Container, what string) {
 		for i := range items {
 			if items[i].Type != corev1.LimitTypeContainer {
 				continue
@@ -73,7 +69,13 @@ func (p *LimitRanger) Admit(ctx context.Context, a *Attributes) error {
 				notes = append(notes, fmt.Sprintf("%s limit for %s %s", strings.Join(set, ", "), what, c.Name))
 			}
 		}
-	})
+	}
+	for i := range pod.Spec.Containers {
+		complete(&pod.Spec.Containers[i], "container")
+	}
+	for i := range pod.Spec.InitContainers {
+		complete(&pod.Spec.InitContainers[i], "init container")
+	}
 	if len(notes) > 0 {
 		if pod.Annotations == nil {
 			pod.Annotations = map[string]string{}

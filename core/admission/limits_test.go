@@ -14,6 +14,7 @@ import (
 	"binnacle.io/core/admission"
 	"binnacle.io/core/api/apitest"
 	"binnacle.io/core/client"
+	"binnacle.io/core/telemetry"
 )
 
 // list reads "cpu=1,memory=2Gi".
@@ -136,7 +137,7 @@ func TestResourceQuota(t *testing.T) {
 func TestPodSecurity(t *testing.T) {
 	s := apitest.Start(t)
 	c := s.Client
-	p, err := admission.NewPodSecurity(c)
+	p, err := admission.NewPodSecurity(admission.PodSecurityConfig{}, c, telemetry.Discard())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -73,9 +73,6 @@ func normalizeClusterIPs(s, old *corev1.Service) {
 		if s.Spec.ClusterIP != "" && len(s.Spec.ClusterIPs) == 0 {
 			s.Spec.ClusterIPs = []string{s.Spec.ClusterIP}
 		}
-		if s.Spec.ClusterIP == "" && len(s.Spec.ClusterIPs) > 0 {
-			s.Spec.ClusterIP = s.Spec.ClusterIPs[0]
-		}
 		return
 	}
 	if s.Spec.ClusterIP == old.Spec.ClusterIP {

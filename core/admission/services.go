@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"binnacle.io/core/client"
+	"binnacle.io/core/kind"
 	"binnacle.io/core/telemetry"
 )
 
@@ -109,6 +110,9 @@ func (p *Services) Admit(ctx context.Context, a *Attributes) error {
 		keepAllocated(svc, old)
 		dropUnneeded(svc, old)
 	}
+	if errs := kind.ValidateServiceAddresses(svc); len(errs) > 0 {
+		return invalidService(svc, errs)
+	}
 	if errs := p.families(svc, old); len(errs) > 0 {
 		return invalidService(svc, errs)
 	}
@@ -150,6 +154,9 @@ func (p *Services) allocate(ctx context.Context, a *Attributes, svc, old *corev1
 	}
 	if err := s.take(svc, old); err != nil {
 		return err
+	}
+	if a.DryRun {
+		return nil
 	}
 	for _, ip := range s.addrs {
 		p.addrs[ip] = struct{}{}

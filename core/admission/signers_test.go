@@ -132,10 +132,10 @@ func TestBuiltin(t *testing.T) {
 		return strings.Join(names, " ")
 	}
 	usual := names(admission.Config{})
-	if !strings.HasPrefix(usual, "NamespaceLifecycle ") || !strings.HasSuffix(usual, " ResourceQuota") || strings.Contains(usual, "StorageObjectInUseProtection") {
+	if !strings.HasPrefix(usual, "NamespaceLifecycle ") || !strings.HasSuffix(usual, " ResourceQuota") || !strings.Contains(usual, " StorageObjectInUseProtection ") {
 		t.Errorf("plugins: %s", usual)
 	}
-	if got := names(admission.Config{VolumeProtection: true, Disable: []string{"PodSecurity"}}); strings.Contains(got, "PodSecurity") || !strings.Contains(got, "StorageObjectInUseProtection") {
+	if got := names(admission.Config{Disable: []string{"PodSecurity", "StorageObjectInUseProtection"}}); strings.Contains(got, "PodSecurity") || strings.Contains(got, "StorageObjectInUseProtection") {
 		t.Errorf("plugins: %s", got)
 	}
 	if _, err := admission.Builtin(admission.Config{Disable: []string{"Nonsense"}}, nil, nil, nil, telemetry.Discard()); err == nil || !strings.Contains(err.Error(), `"Nonsense": there is no such plugin`) {

@@ -13,22 +13,26 @@ import (
 	"binnacle.io/core/client"
 )
 
-// StorageObjectInUseProtection marks claims and volumes so that they stay as
-// long as they are used. The pvc- and pv-protection controllers take the marks
-// off again; without them nothing marked is ever deleted.
+// StorageObjectInUseProtection marks claims, volumes and volume attributes
+// classes so that they stay as long as they are used. The controllers of package
+// volumeprotection take the marks off again; without them nothing marked is ever
+// deleted.
 type StorageObjectInUseProtection struct{ only }
 
 // NewStorageObjectInUseProtection returns the plugin.
 func NewStorageObjectInUseProtection() StorageObjectInUseProtection {
-	return StorageObjectInUseProtection{only{[]Operation{Create}, []client.Resource{pvcResource, pvResource}}}
+	return StorageObjectInUseProtection{only{[]Operation{Create}, []client.Resource{pvcResource, pvResource, attributesResource}}}
 }
 
 func (StorageObjectInUseProtection) Name() string { return "StorageObjectInUseProtection" }
 
 func (StorageObjectInUseProtection) Admit(_ context.Context, a *Attributes) error {
 	mark := "kubernetes.io/pvc-protection"
-	if a.Resource == pvResource {
+	switch a.Resource {
+	case pvResource:
 		mark = "kubernetes.io/pv-protection"
+	case attributesResource:
+		mark = "kubernetes.io/vac-protection"
 	}
 	if have := a.Object.GetFinalizers(); !slices.Contains(have, mark) {
 		a.Object.SetFinalizers(append(slices.Clone(have), mark))
