@@ -121,7 +121,7 @@ func TestDiscovery(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{"/api/v1/componentstatuses", "/api/v1/componentstatuses/etcd"} {
+	for _, path := range []string{"/api/v1/componentstatuses", "/api/v1/componentstatuses/etcd-0"} {
 		if code, _, body := ask(t, s, "GET", path, ""); code != 200 || !strings.Contains(string(body), `"type":"Healthy","status":"True"`) && !strings.Contains(string(body), `"status":"True","type":"Healthy"`) {
 			t.Errorf("%s: %d %s", path, code, body)
 		}

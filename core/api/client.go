@@ -15,8 +15,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/uuid"
 
+	"binnacle.io/core/audit"
 	"binnacle.io/core/auth"
 	"binnacle.io/core/client"
 	"binnacle.io/core/store"
@@ -85,13 +85,18 @@ func (d *door) do(ctx context.Context, q *request, f func(ctx context.Context) e
 		}
 		var span trace.Span
 		ctx, span = d.s.tel.Tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindInternal), trace.WithAttributes(
-			append(resourceAttributes(q.verb, g.Group, g.Version, q.kind.Resource, q.subName(), q.key.Namespace, q.key.Name),
-				attribute.String("user.name", d.user.Name))...))
+			resourceAttributes([]attribute.KeyValue{attribute.String("user.name", d.user.Name)},
+				q.verb, g.Group, g.Version, q.kind.Resource, q.subName(), q.key.Namespace, q.key.Name)...))
 		defer func() { telemetry.End(span, err) }()
+	}
+	record := d.s.inProcess(d.user, q)
+	if mutates(q.verb) {
+		ctx = audit.With(ctx, record)
 	}
 	defer func() {
 		err = asStatus(err)
 		d.finish(q, err)
+		d.s.inProcessDone(record, q, err)
 	}()
 	if err := d.s.authorize(ctx, q.attributes()); err != nil {
 		return err
@@ -117,28 +122,13 @@ func (d *door) finish(q *request, err error) {
 	if err != nil {
 		code = int(statusOf(err).Code)
 	}
+	if d.user.Name == selfUser {
+		d.s.metrics.own.WithLabelValues(metricVerb(q.verb, q.subName()), g.Group, q.kind.Resource, q.subName()).Inc()
+	}
 	d.s.metrics.observe(&observation{
 		verb: metricVerb(q.verb, q.subName()), group: g.Group, version: g.Version, resource: q.kind.Resource, sub: q.subName(),
 		scope: scopeOf(q.key.Namespace, q.key.Name, q.verb), dryRun: q.dryRun, long: q.verb == "watch", code: code, took: time.Since(q.start),
 	})
-	d.s.audit.inProcess(d.user, q, code)
-}
-
-// inProcess records a request that came without HTTP.
-func (a *auditLog) inProcess(user *auth.User, q *request, code int) {
-	if a.to == nil {
-		a.metrics.audit.Inc()
-		return
-	}
-	g := q.as.gvk
-	a.write(&auditEvent{
-		AuditID: uuid.NewUUID(), Verb: q.verb, User: userInfo(user), UserAgent: "binnacle (in process)",
-		ObjectRef: &auditRef{
-			Resource: q.kind.Resource, Namespace: q.key.Namespace, Name: q.key.Name,
-			APIGroup: g.Group, APIVersion: g.Version, Subresource: q.subName(),
-		},
-		ResponseStatus: &metav1.Status{Code: int32(code)},
-	}, q.start)
 }
 
 func readFreshness(o client.ReadOptions) store.Freshness {
@@ -185,7 +175,7 @@ func (d *door) List(ctx context.Context, r client.Resource, opts client.ReadOpti
 	if err != nil {
 		return out, err
 	}
-	q.selected = selectedName(opts)
+	q.selected, q.fields, q.labels = selectedName(opts), opts.Fields, opts.Labels
 	err = d.read(ctx, q, opts, func(ctx context.Context) error {
 		f, err := d.filter(q, opts)
 		if err != nil {
@@ -214,7 +204,7 @@ func (d *door) Watch(ctx context.Context, r client.Resource, from string, opts c
 	if err != nil {
 		return nil, err
 	}
-	q.selected = selectedName(opts)
+	q.selected, q.fields, q.labels = selectedName(opts), opts.Fields, opts.Labels
 	err = d.do(ctx, q, func(ctx context.Context) error {
 		f, err := d.filter(q, opts)
 		if err != nil {
@@ -337,7 +327,7 @@ func (d *door) Update(ctx context.Context, r client.Resource, obj client.Object,
 		}
 		own := clone(obj)
 		own.GetObjectKind().SetGroupVersionKind(q.kind.Hub)
-		r, err := d.s.update(ctx, q, replace(q, own))
+		r, err := d.s.put(ctx, q, own)
 		out = r.object
 		return err
 	})

@@ -2,12 +2,17 @@ package api
 
 import (
 	"bytes"
+	"cmp"
+	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
+	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -23,6 +28,7 @@ type codecs struct {
 	json, strictJSON      runtime.Serializer
 	yaml, strictYAML      runtime.Serializer
 	protobuf, rawProtobuf runtime.Serializer
+	scratch               sync.Pool // *bytes.Buffer
 }
 
 func newCodecs(s *runtime.Scheme) *codecs {
@@ -60,7 +66,11 @@ func (c *codecs) decodeInto(body []byte, media string, want schema.GroupVersionK
 		case validateWarn:
 			strict, _ := runtime.AsStrictDecodingError(err)
 			for _, e := range strict.Errors() {
-				warnings = append(warnings, e.Error())
+				// Several of YAML's come as one, under a heading.
+				text := strings.TrimPrefix(e.Error(), "yaml: unmarshal errors:\n")
+				for line := range strings.Lines(text) {
+					warnings = append(warnings, strings.TrimSpace(line))
+				}
 			}
 			err = nil
 		default:
@@ -74,7 +84,8 @@ func (c *codecs) decodeInto(body []byte, media string, want schema.GroupVersionK
 		if actual.Kind == want.Kind {
 			return nil, nil, badRequest("the API version in the data (%s) does not match the expected API version (%s)", actual.GroupVersion(), want.GroupVersion())
 		}
-		return nil, nil, badRequest("%s in version %q cannot be handled as a %s: the kind in the data does not match the expected kind", actual.Kind, actual.Version, want.Kind)
+		return nil, nil, badRequest("%s in version %q cannot be handled as a %s: converting (%s.%s) to (%s): unknown conversion",
+			actual.Kind, actual.Version, want.Kind, actual.Version, actual.Kind, internalName(want))
 	}
 	obj.GetObjectKind().SetGroupVersionKind(want)
 	return obj, warnings, nil
@@ -95,6 +106,12 @@ func (c *codecs) decoder(media, validation string) runtime.Decoder {
 	return c.json
 }
 
+// internalName is what upstream calls a kind's Go type in its messages.
+func internalName(gvk schema.GroupVersionKind) string {
+	group, _, _ := strings.Cut(gvk.Group, ".")
+	return cmp.Or(group, "core") + "." + gvk.Kind
+}
+
 // decodeError words a failure as upstream's handlers do.
 func decodeError(err error, want schema.GroupVersionKind, actual *schema.GroupVersionKind, body []byte) error {
 	if actual != nil && actual.Kind != "" {
@@ -103,51 +120,63 @@ func decodeError(err error, want schema.GroupVersionKind, actual *schema.GroupVe
 	return badRequest("the object provided is unrecognized (must be of type %s): %v (%s)", want.Kind, err, summarize(body, 30))
 }
 
+// summarize shows how a body begins, as upstream: text only of JSON objects.
 func summarize(body []byte, limit int) string {
+	if len(body) == 0 {
+		return "<empty>"
+	}
+	show, more := body, ""
 	if len(body) > limit {
-		body = body[:limit]
+		show, more = body[:limit], " ..."
 	}
-	for _, b := range body {
-		if b < 0x09 || b > 0x7e {
-			return fmt.Sprintf("% x ...", body)
-		}
+	if body[0] == '{' {
+		return string(show) + more
 	}
-	return string(body) + " ..."
+	return hex.EncodeToString(show) + more
 }
 
-// encode writes one object with its apiVersion and kind.
+// encode writes one object with its apiVersion and kind. JSON ends in a newline.
 func (c *codecs) encode(o runtime.Object, media string, pretty bool) ([]byte, error) {
-	var b bytes.Buffer
-	switch media {
-	case mediaProtobuf:
-		if err := c.protobuf.Encode(o, &b); err != nil {
-			if protoserializer.IsNotMarshalable(err) {
-				return nil, notAcceptable(mediaJSON + ", " + mediaYAML)
-			}
-			return nil, fmt.Errorf("cannot encode %T: %w", o, err)
-		}
-		return b.Bytes(), nil
-	case mediaYAML:
-		if err := c.yaml.Encode(o, &b); err != nil {
-			return nil, fmt.Errorf("cannot encode %T: %w", o, err)
-		}
-		return b.Bytes(), nil
-	}
-	if pretty {
+	if pretty && media == mediaJSON {
 		out, err := json.MarshalIndent(o, "", "  ")
 		if err != nil {
 			return nil, fmt.Errorf("cannot encode %T: %w", o, err)
 		}
 		return append(out, '\n'), nil
 	}
-	if err := c.json.Encode(o, &b); err != nil {
+	as := c.json
+	switch media {
+	case mediaProtobuf:
+		as = c.protobuf
+	case mediaYAML:
+		as = c.yaml
+	}
+	// What is returned may be cached for long and has no room to spare.
+	b, ok := c.scratch.Get().(*bytes.Buffer)
+	if !ok {
+		b = &bytes.Buffer{}
+	}
+	b.Reset()
+	if err := as.Encode(o, b); err != nil {
+		if protoserializer.IsNotMarshalable(err) {
+			return nil, notAcceptable(mediaJSON + ", " + mediaYAML)
+		}
 		return nil, fmt.Errorf("cannot encode %T: %w", o, err)
 	}
-	return b.Bytes(), nil
+	data := bytes.Clone(b.Bytes())
+	if b.Cap() <= maxScratch {
+		c.scratch.Put(b)
+	}
+	return data, nil
 }
 
-// readBody reads at most limit bytes of the body.
-func readBody(r *http.Request, limit int64) ([]byte, error) {
+// maxScratch is the largest buffer kept for later.
+const maxScratch = 256 << 10
+
+// readBody reads at most limit bytes of the body, for as long as the request
+// may take.
+func readBody(c *call, limit int64) ([]byte, error) {
+	r := c.r
 	if r.Body == nil {
 		return nil, nil
 	}
@@ -157,8 +186,15 @@ func readBody(r *http.Request, limit int64) ([]byte, error) {
 	if r.ContentLength > limit {
 		return nil, tooLarge(limit)
 	}
+	if end, ok := r.Context().Deadline(); ok {
+		// What cannot be given a deadline has no slow client behind it.
+		_ = http.NewResponseController(c.w).SetReadDeadline(end)
+	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
 	if err != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(r.Context().Err(), context.DeadlineExceeded) {
+			return nil, apierrors.NewTimeoutError("request did not complete within the allotted timeout", 0)
+		}
 		var max *http.MaxBytesError
 		if errors.As(err, &max) {
 			return nil, tooLarge(limit)

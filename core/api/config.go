@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"time"
@@ -13,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 
+	"binnacle.io/core/audit"
 	"binnacle.io/core/auth"
 	"binnacle.io/core/client"
 )
@@ -29,8 +29,9 @@ type Config struct {
 
 	// MaxRequestBytes bounds request bodies. Default 3 MiB.
 	MaxRequestBytes int64
-	// MaxInFlight and MaxMutatingInFlight bound concurrent HTTP requests that
-	// are not long-running. Defaults 400 and 200.
+	// MaxInFlight and MaxMutatingInFlight add up to the seats that priority and
+	// fairness divides among HTTP requests that are not long-running. Defaults
+	// 400 and 200.
 	MaxInFlight, MaxMutatingInFlight int
 	// RequestTimeout bounds requests that are not long-running. Default 60 s.
 	RequestTimeout time.Duration
@@ -41,8 +42,9 @@ type Config struct {
 	// Default 1 min.
 	BookmarkInterval time.Duration
 
-	// Audit receives one JSON event a line for every request. Nil: none.
-	Audit io.Writer
+	// Audit records every request as its policy says. Nil: events are only
+	// counted. The caller closes it after the server.
+	Audit *audit.Log
 
 	// Served answers the resources of whole API groups, by group name, in the
 	// pipeline's place: after authentication and authorization. Their kinds
@@ -74,6 +76,8 @@ type Config struct {
 
 	// Checks are reported by /livez and /readyz besides the server's own.
 	Checks []Check
+	// Components are what componentstatuses lists besides etcd.
+	Components []Check
 }
 
 // Check is one named line of /readyz, and of /livez when Live is set.

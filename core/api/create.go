@@ -36,9 +36,11 @@ func (s *Server) create(ctx context.Context, q *request, obj client.Object, owne
 	if err := matchNamespace(q, obj); err != nil {
 		return result{}, err
 	}
-	if obj.GetResourceVersion() != "" {
+	if rv := obj.GetResourceVersion(); rv != "" && rv != "0" {
 		return result{}, badRequest("resourceVersion should not be set on objects to be created")
 	}
+	obj.SetResourceVersion("")
+	q.warn(singleOwners(obj)...)
 	if obj.GetName() != "" || obj.GetGenerateName() == "" {
 		return s.createNamed(ctx, q, obj, owned)
 	}
@@ -59,6 +61,10 @@ func (s *Server) create(ctx context.Context, q *request, obj client.Object, owne
 	}
 }
 
+// otherNamespace is upstream's wording for a body that is not of the path's
+// namespace.
+const otherNamespace = "the namespace of the provided object does not match the namespace sent on the request"
+
 func matchNamespace(q *request, obj client.Object) error {
 	if q.kind.ClusterScoped {
 		obj.SetNamespace("")
@@ -69,7 +75,7 @@ func matchNamespace(q *request, obj client.Object) error {
 	case ns == "":
 		obj.SetNamespace(q.key.Namespace)
 	default:
-		return badRequest("the namespace of the provided object does not match the namespace sent on the request")
+		return badRequest("%s", otherNamespace)
 	}
 	return nil
 }
@@ -83,7 +89,6 @@ func (s *Server) createNamed(ctx context.Context, q *request, obj client.Object,
 	obj.SetDeletionGracePeriodSeconds(nil)
 	obj.SetUID(uuid.NewUUID())
 	obj.SetCreationTimestamp(metav1.Time{Time: time.Now().Truncate(time.Second)})
-	obj.SetGeneration(0)
 	setDefaults(k, obj)
 	if !owned {
 		live := k.New()
@@ -111,6 +116,7 @@ func (s *Server) admitCreate(ctx context.Context, q *request, attrs *admission.A
 	}
 	errs := validation.ValidateObjectMetaAccessor(obj, !k.ClusterScoped, nameCheck(k), field.NewPath("metadata"))
 	errs = append(errs, pathSegment(obj.GetName(), errs)...)
+	errs = append(errs, k.ValidateFinalizers(obj)...)
 	if k.Validate != nil {
 		errs = append(errs, k.Validate(obj)...)
 	}
@@ -129,9 +135,12 @@ func (s *Server) admitCreate(ctx context.Context, q *request, attrs *admission.A
 		} else if !apierrors.IsNotFound(err) {
 			return result{}, err
 		}
-		return result{object: obj, created: true}, nil
+		shown, err := s.store.Rehearse(q.gr(), obj)
+		return result{object: shown, created: true}, err
 	}
-	setTrace(obj, telemetry.Traceparent(ctx))
+	if !q.kind.Untraced {
+		setTrace(obj, telemetry.Traceparent(ctx))
+	}
 	e, err := s.store.Create(ctx, q.gr(), obj)
 	if err != nil {
 		return result{}, err

@@ -39,6 +39,10 @@ func (s *Server) delete(ctx context.Context, q *request, opts *metav1.DeleteOpti
 	if err := validateDeleteOptions(opts); err != nil {
 		return result{}, err
 	}
+	//nolint:staticcheck // the deprecated option still says it
+	if w := q.kind.OrphanWarning; w != "" && opts.PropagationPolicy == nil && opts.OrphanDependents == nil {
+		q.warn(w)
+	}
 	cur, err := s.store.Get(ctx, q.gr(), q.key, store.Latest())
 	if err != nil {
 		return result{}, err
@@ -88,7 +92,7 @@ func (s *Server) tryDelete(ctx context.Context, q *request, opts *metav1.DeleteO
 	pre := store.Preconditions{UID: cur.Object.GetUID(), Revision: cur.Revision}
 	switch {
 	case remove && q.dryRun:
-		return result{object: cur.Object, gone: true}, nil
+		return result{object: lastState(q.kind, cur.Object), gone: true}, nil
 	case remove:
 		e, err := s.store.Delete(ctx, q.gr(), q.key, pre, func(*store.Entry) error { return nil })
 		if apierrors.IsConflict(err) {
@@ -97,13 +101,15 @@ func (s *Server) tryDelete(ctx context.Context, q *request, opts *metav1.DeleteO
 		if err != nil {
 			return result{}, err
 		}
-		return result{object: e.Object, entry: e, gone: true}, nil
+		return result{object: lastState(q.kind, e.Object), entry: e, gone: true}, nil
 	case next == nil:
 		return stored(cur), nil
 	case q.dryRun:
 		return result{object: next}, nil
 	}
-	setTrace(next, telemetry.Traceparent(ctx))
+	if !q.kind.Untraced {
+		setTrace(next, telemetry.Traceparent(ctx))
+	}
 	e, err := s.store.Update(ctx, q.gr(), q.key, pre, func(*store.Entry) (client.Object, error) { return clone(next), nil })
 	if apierrors.IsConflict(err) {
 		return result{}, errChanged
@@ -114,16 +120,36 @@ func (s *Server) tryDelete(ctx context.Context, q *request, opts *metav1.DeleteO
 	return stored(e), nil
 }
 
+// lastState is how the answer shows an object that is gone: those that could
+// have gone gracefully say that they had no time left.
+func lastState(k *kind.Kind, o client.Object) client.Object {
+	if k.GracePeriod == nil {
+		return o
+	}
+	o = clone(o)
+	now, none := metav1.NewTime(time.Now().Truncate(time.Second)), int64(0)
+	if o.GetDeletionTimestamp() == nil {
+		o.SetDeletionTimestamp(&now)
+	}
+	o.SetDeletionGracePeriodSeconds(&none)
+	o.SetFinalizers(nil)
+	return o
+}
+
 func checkDeletePreconditions(q *request, opts *metav1.DeleteOptions, cur client.Object) error {
 	p := opts.Preconditions
 	if p == nil {
 		return nil
 	}
+	// Upstream names the kind here, not the resource.
+	stale := func(format string, args ...any) error {
+		return conflict(schema.GroupResource{Group: q.kind.Hub.Group, Resource: q.kind.Hub.Kind}, q.key.Name, format, args...)
+	}
 	if p.UID != nil && *p.UID != cur.GetUID() {
-		return conflict(q.gr(), q.key.Name, "Precondition failed: UID in precondition: %v, UID in object meta: %v", *p.UID, cur.GetUID())
+		return stale("the UID in the precondition (%s) does not match the UID in record (%s). The object might have been deleted and then recreated", *p.UID, cur.GetUID())
 	}
 	if p.ResourceVersion != nil && *p.ResourceVersion != cur.GetResourceVersion() {
-		return conflict(q.gr(), q.key.Name, "Precondition failed: ResourceVersion in precondition: %v, ResourceVersion in object meta: %v", *p.ResourceVersion, cur.GetResourceVersion())
+		return stale("the ResourceVersion in the precondition (%s) does not match the ResourceVersion in record (%s). The object might have been modified", *p.ResourceVersion, cur.GetResourceVersion())
 	}
 	return nil
 }
@@ -205,17 +231,18 @@ func deletionFinalizers(k *kind.Kind, cur client.Object, opts *metav1.DeleteOpti
 	return fin, orphan != has(metav1.FinalizerOrphanDependents) || foreground != has(metav1.FinalizerDeleteDependents)
 }
 
-// deleteCollection deletes every object the options select and returns them.
-func (s *Server) deleteCollection(ctx context.Context, q *request, sel store.Filter, opts *metav1.DeleteOptions) ([]client.Object, int64, error) {
+// deleteCollection deletes the objects of the page that the list options
+// select and returns them.
+func (s *Server) deleteCollection(ctx context.Context, q *request, list *listOptions, opts *metav1.DeleteOptions) ([]client.Object, int64, error) {
 	if err := validateDeleteOptions(opts); err != nil {
 		return nil, 0, err
 	}
-	snap, err := s.store.Snapshot(ctx, q.gr(), store.Latest())
+	p, err := s.list(ctx, q, list)
 	if err != nil {
 		return nil, 0, err
 	}
 	var gone []client.Object
-	for e := range snap.Select(sel) {
+	for _, e := range p.entries {
 		one := *q
 		one.key = e.Key
 		// Each object has its own preconditions and warnings.
@@ -230,5 +257,5 @@ func (s *Server) deleteCollection(ctx context.Context, q *request, sel store.Fil
 		}
 		gone = append(gone, r.object)
 	}
-	return gone, snap.Revision(), nil
+	return gone, p.revision, nil
 }

@@ -13,6 +13,7 @@ import (
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"binnacle.io/core/kind"
 )
@@ -27,6 +28,9 @@ func (s *Server) serveDiscovery(c *call) error {
 		f, err := negotiate(c.r, func(as, group, version string) bool {
 			return as == "APIGroupDiscoveryList" && group == "apidiscovery.k8s.io" && version == "v2"
 		})
+		if err != nil && parts[0] == "apis" {
+			return onlyAccepted()
+		}
 		if err != nil {
 			return err
 		}
@@ -34,11 +38,24 @@ func (s *Server) serveDiscovery(c *call) error {
 			return s.serveAggregated(c, f, parts[0] == "api")
 		}
 	}
+	if len(parts) == 2 && parts[0] == "apis" {
+		if _, err := negotiate(c.r, nil); err != nil {
+			return onlyAccepted()
+		}
+	}
 	o := s.discovery(parts, c)
+	if o == nil && parts[0] == "apis" && !slices.ContainsFunc(s.groups(), func(g kind.Group) bool { return g.Name == parts[1] }) {
+		return errNoPage
+	}
 	if o == nil {
 		return pathNotFound()
 	}
 	return s.respondObject(c, nil, http.StatusOK, o)
+}
+
+// onlyAccepted is upstream's other wording of 406.
+func onlyAccepted() error {
+	return statusError(http.StatusNotAcceptable, metav1.StatusReasonNotAcceptable, "only the following media types are accepted: "+acceptedMedia)
 }
 
 // groups is what discovery shows: the catalogue's groups, and after them the
@@ -157,7 +174,7 @@ func groupVersion(group, version string) string {
 
 // storageHash changes when the way objects are stored does.
 func storageHash(k *kind.Kind) string {
-	sum := sha256.Sum256([]byte(k.Hub.String()))
+	sum := sha256.Sum256([]byte(k.Hub.Group + "/" + k.Hub.Version + "/" + k.Hub.Kind))
 	return base64.StdEncoding.EncodeToString(sum[:8])
 }
 
@@ -216,7 +233,7 @@ func (s *Server) serveAggregated(c *call, f format, core bool) error {
 		return nil
 	}
 	ct := f.media + ";g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
-	return s.writeObject(&body{c: c, code: http.StatusOK, contentType: ct}, f, list)
+	return s.writeObject(s.body(c, http.StatusOK, ct), f, list)
 }
 
 func groupDiscovery(g kind.Group) apidiscoveryv2.APIGroupDiscovery {
@@ -232,6 +249,15 @@ func groupDiscovery(g kind.Group) apidiscoveryv2.APIGroupDiscovery {
 	return out
 }
 
+// responseKind leaves group and version out where they are those of the
+// resource, as upstream does.
+func responseKind(group, ver string, gvk schema.GroupVersionKind) *metav1.GroupVersionKind {
+	if gvk.Group == group && gvk.Version == ver {
+		return &metav1.GroupVersionKind{Kind: gvk.Kind}
+	}
+	return &metav1.GroupVersionKind{Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind}
+}
+
 func resourceDiscovery(group, ver string, m kind.Match) apidiscoveryv2.APIResourceDiscovery {
 	k := m.Kind
 	scope := apidiscoveryv2.ScopeNamespace
@@ -242,15 +268,15 @@ func resourceDiscovery(group, ver string, m kind.Match) apidiscoveryv2.APIResour
 	r := apidiscoveryv2.APIResourceDiscovery{
 		Resource: k.Resource, Scope: scope, SingularResource: k.Singular, Verbs: verbs,
 		ShortNames: short, Categories: categories,
-		ResponseKind: &metav1.GroupVersionKind{Group: group, Version: ver, Kind: m.GVK().Kind},
+		ResponseKind: responseKind(group, ver, m.GVK()),
 	}
 	for _, sub := range subs {
 		sd := apidiscoveryv2.APISubresourceDiscovery{
 			Subresource: sub.Name, Verbs: sub.Verbs,
-			ResponseKind: &metav1.GroupVersionKind{Group: group, Version: ver, Kind: m.GVK().Kind},
+			ResponseKind: responseKind(group, ver, m.GVK()),
 		}
 		if !sub.Body.Empty() {
-			sd.ResponseKind = &metav1.GroupVersionKind{Group: sub.Body.Group, Version: sub.Body.Version, Kind: sub.Body.Kind}
+			sd.ResponseKind = responseKind(group, ver, sub.Body)
 		}
 		r.Subresources = append(r.Subresources, sd)
 	}

@@ -48,6 +48,10 @@ func (o *owners) manager(v version, sub string) (*managedfields.FieldManager, er
 	reset := resetFields(v.kind, sub)
 	if _, custom := v.empty().(runtime.Unstructured); custom {
 		m, err = managedfields.NewDefaultCRDFieldManager(o.custom, o.conv, o.conv, o.conv, v.gvk, v.kind.Hub.GroupVersion(), sub, reset)
+	} else if applyconfigurations.ForKind(v.gvk) == nil || v.gvk.Kind == "Scale" {
+		// A type that client-go does not know (APIService) or cannot apply by
+		// itself (Scale) has no apply schema.
+		m, err = managedfields.NewDefaultFieldManager(o.custom, o.conv, o.conv, o.conv, v.gvk, v.kind.Hub.GroupVersion(), sub, reset)
 	} else {
 		m, err = managedfields.NewDefaultFieldManager(o.typed, o.conv, o.conv, o.conv, v.gvk, v.kind.Hub.GroupVersion(), sub, reset)
 	}
@@ -100,7 +104,7 @@ func (s *Server) own(q *request, live, next client.Object, manager string) clien
 // dropManaged removes entries a client may not send: validated later, but
 // undecodable ones would otherwise hide the live ones.
 func dropManaged(o metav1.Object) {
-	if managedfields.ValidateManagedFields(o.GetManagedFields()) != nil {
+	if !resetsOwners(o.GetManagedFields()) && managedfields.ValidateManagedFields(o.GetManagedFields()) != nil {
 		o.SetManagedFields(nil)
 	}
 }

@@ -1,15 +1,18 @@
 package api_test
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"binnacle.io/core/api"
 	"binnacle.io/core/api/apitest"
 	"binnacle.io/core/auth"
+	"binnacle.io/core/client"
 )
 
 type admin struct{}
@@ -49,24 +52,80 @@ func FuzzRequest(f *testing.F) {
 	add("PUT", "/api/v1/namespaces/default/finalize", "", js, "", `{"metadata":{"name":"default"}}`)
 	add("GET", "/apis//v1/x", "", "", ",;q=x,application/json;q=0", "")
 
+	h := fuzzed(f)
+	f.Fuzz(func(t *testing.T, method, path, query, contentType, accept string, body []byte) {
+		h.ask(t, method, path, query, contentType, accept, body)
+	})
+}
+
+// FuzzPatch sends patches of every type to an object and to its subresources.
+func FuzzPatch(f *testing.F) {
+	types := []string{"application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json", "application/apply-patch+yaml"}
+	paths := []string{"", "/status", "/scale"}
+	for _, body := range append(stormBodies(),
+		`[{"op":"move","from":"/spec/template/spec/containers/0","path":"/spec/template/spec/containers/-"},{"op":"replace","path":""}]`,
+		`{"spec":{"template":{"spec":{"$setElementOrder/containers":[{"name":"c"}],"$deleteFromPrimitiveList/x":[1],"containers":[{"$patch":"replace"},{"name":"c","ports":[{"containerPort":1}]}]}}}}`,
+		`{"spec":{"strategy":{"$retainKeys":["type",7],"type":"Recreate"}}}`,
+		"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec: {template: {spec: {containers: [{name: c, image: j}, {name: c}]}}}\n",
+	) {
+		for i := range types {
+			f.Add(byte(i), byte(i), "fieldManager=f&force=true", []byte(body))
+		}
+	}
+	h := fuzzed(f)
+	f.Fuzz(func(t *testing.T, media, sub byte, query string, body []byte) {
+		h.ask(t, "PATCH", "/apis/apps/v1/namespaces/default/deployments/d"+paths[int(sub)%len(paths)], query+"&dryRun=All", types[int(media)%len(types)], "", body)
+	})
+}
+
+// FuzzSelect sends what lists and watches are asked with.
+func FuzzSelect(f *testing.F) {
+	for _, q := range stormQueries() {
+		f.Add(q, "a in (b,c),!d,e>5", "metadata.name!=x,status.phase=Running", "eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6MSwic3RhcnQiOiJhIn0", "application/json;as=Table;v=v1;g=meta.k8s.io,*/*;q=0.1")
+	}
+	h := fuzzed(f)
+	f.Fuzz(func(t *testing.T, query, labels, fields, more, accept string) {
+		q := url.Values{"labelSelector": {labels}, "fieldSelector": {fields}, "continue": {more}}
+		h.ask(t, "GET", "/api/v1/namespaces/default/pods", query+"&"+q.Encode(), "", accept, nil)
+		h.ask(t, "DELETE", "/api/v1/namespaces/default/pods", query+"&dryRun=All&"+q.Encode(), "", accept, nil)
+	})
+}
+
+// door is a handler whose requests come from an administrator.
+type door struct{ http.Handler }
+
+// fuzzed starts a server with a Deployment and a Pod in it.
+func fuzzed(f *testing.F) door {
 	s := apitest.Start(f)
 	srv, err := api.New(api.Config{MinWatchTimeout: 1}, s.Store, s.Kinds, admin{}, auth.Masters(), s.Chain, s.Hub.Component("fuzz", "fuzz"))
 	if err != nil {
 		f.Fatal(err)
 	}
-	h := srv.Handler()
-	f.Fuzz(func(t *testing.T, method, path, query, contentType, accept string, body []byte) {
-		if strings.Contains(query, "watch") || strings.Contains(path, "watch") {
-			query += "&timeoutSeconds=1"
+	d, p := deployment("d", 0), pod("p")
+	d.Namespace, p.Namespace = "default", "default"
+	for _, o := range []client.Object{d, p} {
+		if _, err := client.Create(f.Context(), s.Client, o); err != nil {
+			f.Fatal(err)
 		}
-		r := httptest.NewRequest("GET", "/", strings.NewReader(string(body)))
-		r.Method, r.URL = method, &url.URL{Path: path, RawQuery: query}
-		r.Header.Set("Content-Type", contentType)
-		r.Header.Set("Accept", accept)
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, r)
-		if w.Code == http.StatusInternalServerError {
-			t.Errorf("%s %s?%s (%s): 500 %s", method, path, query, contentType, w.Body)
-		}
-	})
+	}
+	return door{srv.Handler()}
+}
+
+// ask sends a request, which may be answered with anything but 500.
+func (d door) ask(t *testing.T, method, path, query, contentType, accept string, body []byte) {
+	t.Helper()
+	if strings.Contains(query, "watch") || strings.Contains(path, "watch") {
+		query += "&timeoutSeconds=1"
+	}
+	within, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	r := httptest.NewRequestWithContext(within, "GET", "/", strings.NewReader(string(body)))
+	r.Method, r.URL = method, &url.URL{Path: path, RawQuery: query}
+	r.Header.Set("Content-Type", contentType)
+	r.Header.Set("Accept", accept)
+	w := httptest.NewRecorder()
+	d.ServeHTTP(w, r)
+	if w.Code == http.StatusInternalServerError {
+		t.Errorf("%s %s?%s (%s) %q: 500 %s", method, path, query, contentType, body, w.Body)
+	}
 }

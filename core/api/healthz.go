@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -61,20 +62,25 @@ func (s *Server) serveHealth(c *call) error {
 		fmt.Fprintf(&b, "[+]%s ok\n", check.Name)
 	}
 	if !found {
-		return pathNotFound()
+		return errNoPage
 	}
 	h := c.w.Header()
 	h.Set("Content-Type", "text/plain; charset=utf-8")
 	h.Set("X-Content-Type-Options", "nosniff")
-	for _, e := range excluded {
-		fmt.Fprintf(&b, "warn: some health checks cannot be excluded: no matches for %q\n", e)
+	if len(excluded) > 0 {
+		unknown := slices.Clone(excluded)
+		slices.Sort(unknown)
+		for i, e := range unknown {
+			unknown[i] = strconv.Quote(e)
+		}
+		fmt.Fprintf(&b, "warn: some health checks cannot be excluded: no matches for %s\n", strings.Join(unknown, ","))
 	}
 	code, text := http.StatusOK, "ok"
 	_, verbose := query["verbose"]
 	switch {
 	case len(failed) > 0:
 		code, text = http.StatusInternalServerError, fmt.Sprintf("%s%s check failed\n", b.String(), endpoint)
-	case verbose:
+	case verbose && !single:
 		text = fmt.Sprintf("%s%s check passed\n", b.String(), endpoint)
 	}
 	c.w.WriteHeader(code)

@@ -17,11 +17,14 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
 
+	"binnacle.io/core/audit"
 	"binnacle.io/core/auth"
+	"binnacle.io/core/flowcontrol"
 	"binnacle.io/core/telemetry"
 )
 
@@ -38,7 +41,11 @@ type call struct {
 	dryRun       bool
 	metricVerb   string
 	auditID      types.UID
-	auditExtra   map[string]string
+	audit        audit.Record
+	sent         *capture // the body, where it is recorded
+	panicked     string
+	ticket       *flowcontrol.Ticket
+	took         timing
 }
 
 // answer remembers what was answered.
@@ -47,20 +54,45 @@ type answer struct {
 	code     int
 	size     int64
 	hijacked bool
+	// timed answers say how long writing took: those that are not streams.
+	timed bool
+	wrote time.Duration
+	// began is told the code when the answer begins; nil if nobody asks.
+	began func(code int)
+	// copy keeps the body; nil if nobody asks.
+	copy *capture
+}
+
+func (a *answer) begin(code int) {
+	a.code = code
+	if a.began != nil {
+		a.began(code)
+		a.began = nil
+	}
 }
 
 func (a *answer) WriteHeader(code int) {
 	if a.code == 0 && code >= 200 {
-		a.code = code
+		a.begin(code)
 	}
 	a.ResponseWriter.WriteHeader(code)
 }
 
 func (a *answer) Write(b []byte) (int, error) {
 	if a.code == 0 {
-		a.code = http.StatusOK
+		a.begin(http.StatusOK)
+	}
+	if a.copy != nil {
+		_, _ = a.copy.Write(b) // never fails
+	}
+	var start time.Time
+	if a.timed {
+		start = time.Now()
 	}
 	n, err := a.ResponseWriter.Write(b)
+	if a.timed {
+		a.wrote += time.Since(start)
+	}
 	a.size += int64(n)
 	return n, err
 }
@@ -72,7 +104,8 @@ func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 func (a *answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(a.ResponseWriter).Hijack()
 	if err == nil {
-		a.hijacked, a.code = true, http.StatusSwitchingProtocols
+		a.hijacked = true
+		a.begin(http.StatusSwitchingProtocols)
 	}
 	return conn, rw, err
 }
@@ -89,6 +122,7 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		route: parseRoute(r.Method, r.URL.Path, r.URL.Query()),
 	}
 	c.metricVerb = metricVerb(c.route.verb, c.route.sub)
+	c.w.timed = !c.route.longRunning()
 	c.auditID = types.UID(r.Header.Get("Audit-ID"))
 	if c.auditID == "" || len(c.auditID) > 64 {
 		c.auditID = uuid.NewUUID()
@@ -120,24 +154,22 @@ func (s *Server) startSpan(ctx context.Context, c *call) (context.Context, trace
 			name = c.r.Method + " /{path}"
 		}
 	}
-	attrs := []attribute.KeyValue{
-		attribute.String("http.request.method", c.r.Method), attribute.String("url.path", c.route.path),
-		attribute.String("user_agent.original", c.r.UserAgent()),
-	}
+	attrs := make([]attribute.KeyValue, 0, 10)
+	attrs = append(attrs, attribute.String("http.request.method", c.r.Method), attribute.String("url.path", c.route.path),
+		attribute.String("user_agent.original", c.r.UserAgent()))
 	if c.route.isResource {
-		attrs = append(attrs, resourceAttributes(c.route.verb, c.route.group, c.route.version, c.route.resource, c.route.sub, c.route.namespace, c.route.name)...)
+		attrs = resourceAttributes(attrs, c.route.verb, c.route.group, c.route.version, c.route.resource, c.route.sub, c.route.namespace, c.route.name)
 	}
 	return s.tel.Tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(attrs...))
 }
 
-func resourceAttributes(verb, group, version, resource, sub, namespace, name string) []attribute.KeyValue {
-	attrs := []attribute.KeyValue{
-		attribute.String("k8s.verb", verb), attribute.String("k8s.api.group", group), attribute.String("k8s.api.version", version),
-		attribute.String("k8s.resource", resource),
-	}
-	for k, v := range map[string]string{"k8s.subresource": sub, "k8s.namespace.name": namespace, "k8s.object.name": name} {
-		if v != "" {
-			attrs = append(attrs, attribute.String(k, v))
+// resourceAttributes appends what a span says of a resource.
+func resourceAttributes(attrs []attribute.KeyValue, verb, group, version, resource, sub, namespace, name string) []attribute.KeyValue {
+	attrs = append(attrs, attribute.String("k8s.verb", verb), attribute.String("k8s.api.group", group), attribute.String("k8s.api.version", version),
+		attribute.String("k8s.resource", resource))
+	for _, a := range [...]struct{ key, value string }{{"k8s.subresource", sub}, {"k8s.namespace.name", namespace}, {"k8s.object.name", name}} {
+		if a.value != "" {
+			attrs = append(attrs, attribute.String(a.key, a.value))
 		}
 	}
 	return attrs
@@ -145,8 +177,11 @@ func resourceAttributes(verb, group, version, resource, sub, namespace, name str
 
 // admitCall finds out who asks and whether they may.
 func (s *Server) admitCall(c *call) error {
+	start := time.Now()
 	u, ok, err := s.authn.Authenticate(c.r)
+	s.took(c, "authentication", start, &c.took.authentication, s.metrics.filters.authentication)
 	if err != nil || !ok {
+		s.auditUnauthenticated(c)
 		s.metrics.authn.WithLabelValues("failure").Inc()
 		if err != nil {
 			s.tel.Log.Debug("request not authenticated", "path", c.route.path, "error", err)
@@ -155,22 +190,28 @@ func (s *Server) admitCall(c *call) error {
 	}
 	s.metrics.authn.WithLabelValues("success").Inc()
 	c.user = u
-	asked, checks, err := auth.Impersonation(c.r.Header, u)
-	if err != nil {
+	if t := c.r.TLS; t != nil && len(t.PeerCertificates) > 0 && c.r.Header.Get("Authorization") == "" {
+		s.metrics.certificates.Observe(t.PeerCertificates[0].NotAfter.Sub(start).Seconds())
+	}
+	c.attrs = c.authAttributes()
+	if err := s.startAudit(c); err != nil {
 		return err
 	}
 	ctx := c.r.Context()
+	asked, err := auth.Impersonate(ctx, s.authz, c.r.Header, c.attrs)
+	if err != nil {
+		return err
+	}
 	if asked != nil {
-		for _, a := range checks {
-			if err := s.authorize(ctx, a); err != nil {
-				return err
-			}
-		}
-		c.impersonator, c.user = u, asked
+		c.impersonator, c.user, c.attrs.User = u, asked, asked
+		c.audit.Impersonated = asked
 		auth.StripImpersonation(c.r.Header)
 	}
-	c.r = c.r.WithContext(auth.WithUser(ctx, c.user))
-	c.attrs = c.authAttributes()
+	ctx = telemetry.WithBreakdown(auth.WithUser(ctx, c.user), &c.took.parts)
+	if c.route.mutating() {
+		ctx = audit.With(ctx, &c.audit)
+	}
+	c.r = c.r.WithContext(ctx)
 	return nil
 }
 
@@ -179,10 +220,21 @@ func (c *call) authAttributes() auth.Attributes {
 	if !rt.isResource {
 		return auth.Attributes{User: c.user, Verb: rt.verb, Path: rt.path}
 	}
-	return auth.Attributes{
+	query := c.r.URL.Query()
+	a := auth.Attributes{
 		User: c.user, Verb: rt.verb, Group: rt.group, Version: rt.version, Resource: rt.resource, Subresource: rt.sub,
-		Namespace: rt.namespace, Name: rt.authorizedName(c.r.URL.Query()),
+		Namespace: rt.namespace, Name: rt.authorizedName(query),
 	}
+	if rt.verb == "list" || rt.verb == "watch" || rt.verb == "deletecollection" {
+		// What cannot be read is refused later, and helps nobody before.
+		if s, err := fields.ParseSelector(query.Get("fieldSelector")); err == nil {
+			a.Fields = s.Requirements()
+		}
+		if s, err := labels.Parse(query.Get("labelSelector")); err == nil {
+			a.Labels, _ = s.Requirements()
+		}
+	}
+	return a
 }
 
 func (s *Server) authorize(ctx context.Context, a auth.Attributes) error {
@@ -196,36 +248,26 @@ func (s *Server) authorize(ctx context.Context, a auth.Attributes) error {
 	return auth.Forbidden(a, reason)
 }
 
-// limited applies the in-flight limit and the time limit, then authorizes and
-// answers.
+// limited applies the time limit and waits for the seats that priority and
+// fairness gives the request, then authorizes and answers.
 func (s *Server) limited(c *call) {
 	if c.route.longRunning() {
-		s.answerLong(c)
-		return
-	}
-	tokens, kind := s.reads, "readOnly"
-	if c.route.isResource && c.route.mutating() {
-		tokens, kind = s.writes, "mutating"
-	}
-	// The administrators must be able to look even when it is full.
-	if !c.user.InGroup(auth.GroupMasters) {
-		select {
-		case tokens <- struct{}{}:
-			defer func() { <-tokens }()
-		default:
-			s.metrics.rejected.WithLabelValues(kind).Inc()
-			s.fail(c, apierrors.NewTooManyRequests("Too many requests, please try again later.", 1))
+		if c.route.verb != "watch" {
+			s.answerLong(c)
 			return
 		}
+		// A watch holds its seats until its initial state is sent.
+		if s.seated(c, s.cfg.RequestTimeout/4) {
+			defer c.ticket.Close()
+			s.answerLong(c)
+		}
+		return
 	}
-	s.metrics.inflight.WithLabelValues(kind).Inc()
-	defer s.metrics.inflight.WithLabelValues(kind).Dec()
-
 	timeout := s.cfg.RequestTimeout
-	if t := c.r.URL.Query().Get("timeout"); t != "" {
+	if t := c.query("timeout"); t != "" {
 		d, err := time.ParseDuration(t)
 		if err != nil {
-			s.fail(c, badRequest("invalid timeout specified in the request URL"))
+			s.fail(c, badRequest("invalid timeout specified in the request URL - %v", err))
 			return
 		}
 		if d > 0 && d < timeout {
@@ -235,7 +277,61 @@ func (s *Server) limited(c *call) {
 	ctx, cancel := context.WithTimeout(c.r.Context(), timeout)
 	defer cancel()
 	c.r = c.r.WithContext(ctx)
+	if !s.seated(c, timeout/4) {
+		return
+	}
+	defer c.ticket.Close()
+	inflight := s.metrics.inflight[c.kind()]
+	inflight.Inc()
+	defer inflight.Dec()
 	s.authorized(c)
+}
+
+// kind is the request_kind of metrics.
+func (c *call) kind() string {
+	if c.route.isResource && c.route.mutating() {
+		return "mutating"
+	}
+	return "readOnly"
+}
+
+// query is one value of the query string, which most requests do not have.
+func (c *call) query(key string) string {
+	if c.r.URL.RawQuery == "" {
+		return ""
+	}
+	return c.r.URL.Query().Get(key)
+}
+
+// seated waits for a ticket; it answers when there is none.
+func (s *Server) seated(c *call, longest time.Duration) bool {
+	t, err := s.flow.Begin(c.r.Context(), flowcontrol.Request{Attributes: c.attrs, RawQuery: c.r.URL.RawQuery, MaxWait: longest})
+	c.ticket = t
+	s.metrics.filters.fairness.Observe(t.Waited.Seconds())
+	t.Headers(c.w.Header())
+	if t.Waited > 0 {
+		// Only who waited has a span for it.
+		end := time.Now()
+		_, span := s.tel.Tracer.Start(c.r.Context(), "priority and fairness", trace.WithTimestamp(end.Add(-t.Waited)), trace.WithAttributes(t.Attributes()...))
+		span.End(trace.WithTimestamp(end))
+	}
+	if err != nil {
+		s.metrics.refused(s.observation(c))
+		s.fail(c, err)
+	}
+	return err == nil
+}
+
+// initialized says that a watch has sent its initial state of so many objects.
+func (s *Server) initialized(c *call, objects int) {
+	if c.ticket != nil {
+		c.ticket.End()
+	}
+	rt := &c.route
+	s.metrics.initial.WithLabelValues(rt.group, rt.resource).Add(float64(objects))
+	if isTrue(c.r.URL.Query(), "sendInitialEvents") {
+		s.metrics.watchLists.WithLabelValues(rt.group, rt.version, rt.resource, scopeOf(rt.namespace, rt.name, rt.verb)).Observe(time.Since(c.start).Seconds())
+	}
 }
 
 func (s *Server) answerLong(c *call) {
@@ -246,15 +342,23 @@ func (s *Server) answerLong(c *call) {
 }
 
 func (s *Server) authorized(c *call) {
-	if err := s.authorize(c.r.Context(), c.attrs); err != nil {
-		s.fail(c, err)
+	start := time.Now()
+	d, reason, err := s.authz.Authorize(c.r.Context(), c.attrs)
+	s.took(c, "authorization", start, &c.took.authorization, s.metrics.filters.authorization)
+	c.audit.Decision, c.audit.Reason = "allow", reason
+	if d != auth.Allow {
+		c.audit.Decision = "forbid"
+		if err != nil {
+			c.audit.Reason = "internal error"
+			s.tel.Log.Debug("authorizer failed", "user", c.attrs.User.Name, "error", err)
+		}
+		s.fail(c, auth.Forbidden(c.attrs, reason))
 		return
 	}
 	if h := s.cfg.Served[c.route.group]; h != nil && c.route.isResource {
 		h.ServeHTTP(c.w, c.r)
 		return
 	}
-	var err error
 	if c.route.isResource {
 		err = s.serveResource(c)
 	} else {
@@ -269,7 +373,7 @@ func (s *Server) authorized(c *call) {
 // must not make series of its own.
 func (s *Server) observation(c *call) *observation {
 	rt := &c.route
-	o := &observation{verb: c.metricVerb, code: c.w.code, size: c.w.size, took: time.Since(c.start), dryRun: c.dryRun, long: rt.longRunning()}
+	o := &observation{verb: c.metricVerb, code: c.w.code, size: c.w.size, took: time.Since(c.start), dryRun: c.dryRun, long: rt.longRunning(), sent: c.r.ContentLength}
 	if rt.isResource {
 		o.group, o.version, o.resource, o.sub = rt.group, rt.version, rt.resource, rt.sub
 		o.scope = scopeOf(rt.namespace, rt.name, rt.verb)
@@ -304,40 +408,22 @@ func nonResourceLabel(path string) string {
 
 // finish observes, audits and ends the span of a request.
 func (s *Server) finish(c *call, span trace.Span) {
+	s.finishAudit(c)
 	if c.w.code == 0 && !c.w.hijacked {
 		c.w.code = http.StatusOK
 	}
 	o := s.observation(c)
 	s.metrics.observe(o)
-	s.audit.write(s.auditEvent(c), c.start)
-	span.SetAttributes(attribute.Int("http.response.status_code", o.code))
+	s.logSlow(c, o)
+	user := ""
 	if c.user != nil {
-		span.SetAttributes(attribute.String("user.name", c.user.Name))
+		user = c.user.Name
 	}
+	span.SetAttributes(attribute.Int("http.response.status_code", o.code), attribute.String("user.name", user))
 	if o.code >= 500 {
 		span.SetStatus(codes.Error, http.StatusText(o.code))
 	}
 	span.End()
-}
-
-func (s *Server) auditEvent(c *call) *auditEvent {
-	ev := &auditEvent{
-		AuditID: c.auditID, RequestURI: c.r.URL.RequestURI(), Verb: c.route.verb, UserAgent: c.r.UserAgent(),
-		User: userInfo(c.user), Annotations: c.auditExtra,
-	}
-	if c.impersonator != nil {
-		ev.User = userInfo(c.impersonator)
-		as := userInfo(c.user)
-		ev.ImpersonatedUser = &as
-	}
-	if host, _, err := net.SplitHostPort(c.r.RemoteAddr); err == nil {
-		ev.SourceIPs = []string{host}
-	}
-	if rt := &c.route; rt.isResource {
-		ev.ObjectRef = &auditRef{Resource: rt.resource, Namespace: rt.namespace, Name: rt.name, APIGroup: rt.group, APIVersion: rt.version, Subresource: rt.sub}
-	}
-	ev.ResponseStatus = &metav1.Status{Code: int32(c.w.code)}
-	return ev
 }
 
 func (s *Server) recoverPanic(c *call, span trace.Span) {
@@ -345,7 +431,10 @@ func (s *Server) recoverPanic(c *call, span trace.Span) {
 	if p == nil {
 		return
 	}
+	c.panicked = fmt.Sprint(p)
 	if p == http.ErrAbortHandler {
+		o := s.observation(c)
+		s.metrics.aborted.WithLabelValues(o.verb, o.group, o.version, o.resource, o.sub, o.scope).Inc()
 		panic(p)
 	}
 	s.metrics.panics.Inc()
@@ -362,6 +451,10 @@ func (s *Server) fail(c *call, err error) {
 	if c.w.code != 0 || c.w.hijacked {
 		return
 	}
+	if errors.Is(err, errNoPage) {
+		noPage(c)
+		return
+	}
 	st := statusOf(err)
 	if st.Code >= 500 && st.Code != http.StatusServiceUnavailable && st.Code != http.StatusGatewayTimeout && c.r.Context().Err() == nil {
 		s.tel.Log.Error("request failed", "method", c.r.Method, "path", c.route.path, "error", err)
@@ -372,6 +465,9 @@ func (s *Server) fail(c *call, err error) {
 	f, negErr := negotiate(c.r, nil)
 	if negErr != nil {
 		f = format{media: mediaJSON}
+	}
+	if c.user != nil {
+		c.audit.Status = &st
 	}
 	body, encErr := s.codecs.encode(&st, f.media, f.pretty)
 	if encErr != nil {

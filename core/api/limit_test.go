@@ -46,18 +46,20 @@ func server(t *testing.T, cfg Config, z auth.Authorizer) *Server {
 
 func TestTooManyInFlight(t *testing.T) {
 	inside, leave := make(chan struct{}), make(chan struct{})
-	s := server(t, Config{MaxInFlight: 1}, anything{func() { inside <- struct{}{}; <-leave }})
-	first := make(chan int)
-	go func() {
-		w := httptest.NewRecorder()
-		s.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/version", nil))
-		first <- w.Code
-	}()
-	<-inside
+	s := server(t, Config{MaxInFlight: 1, MaxMutatingInFlight: 1}, anything{func() { inside <- struct{}{}; <-leave }})
+	first := make(chan int, 2)
+	for range 2 {
+		go func() {
+			w := httptest.NewRecorder()
+			s.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/version", nil))
+			first <- w.Code
+		}()
+		<-inside
+	}
 	w := httptest.NewRecorder()
 	s.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/version", nil))
 	if w.Code != http.StatusTooManyRequests || w.Header().Get("Retry-After") != "1" {
-		t.Errorf("second request: %d %v", w.Code, w.Header())
+		t.Errorf("third request: %d %v", w.Code, w.Header())
 	}
 	close(leave)
 	if code := <-first; code != http.StatusOK {

@@ -42,6 +42,8 @@ func parseListOptions(q *request, query url.Values, watch bool) (*listOptions, e
 		ResourceVersionMatch: o.ResourceVersionMatch, TimeoutSeconds: o.TimeoutSeconds, Limit: o.Limit,
 		Continue: o.Continue, SendInitialEvents: o.SendInitialEvents,
 	}
+	internalversion.SetListOptionsDefaults(&in, true)
+	o.SendInitialEvents, o.ResourceVersionMatch = in.SendInitialEvents, in.ResourceVersionMatch
 	if errs := internalvalidation.ValidateListOptions(&in, true); len(errs) > 0 {
 		return nil, apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "ListOptions"}, "", errs)
 	}
@@ -61,6 +63,9 @@ func parseListOptions(q *request, query url.Values, watch bool) (*listOptions, e
 	}
 	// Legacy watch paths name the object in the path.
 	if q.key.Name != "" {
+		if name, ok := fsel.RequiresExactMatch("metadata.name"); ok && name != q.key.Name {
+			return nil, badRequest("fieldSelector metadata.name doesn't match requested name")
+		}
 		o.filter.Name = q.key.Name
 	}
 	return o, nil
@@ -109,7 +114,7 @@ func parseRevision(s string) (int64, error) {
 	}
 	rv, err := strconv.ParseInt(s, 10, 64)
 	if err != nil || rv < 0 {
-		return 0, badRequest("resourceVersion: Invalid value: %q: not a resource version", s)
+		return 0, badRequest("invalid resource version: resourceVersion: Invalid value: %q: strconv.ParseUint: parsing %q: invalid syntax", s, s)
 	}
 	return rv, nil
 }
@@ -226,13 +231,15 @@ func decodeContinue(s string) (continueToken, error) {
 	}
 	switch {
 	case err != nil:
-		return t, badRequest("continue key is not valid: %v", err)
+		return t, badRequest("invalid continue token: continue key is not valid: %v", err)
 	case t.APIVersion != continueVersion:
-		return t, badRequest("continue key is not valid: server does not recognize this encoded version %q", t.APIVersion)
+		return t, badRequest("invalid continue token: continue key is not valid: server does not recognize this encoded version %s", t.APIVersion)
 	case t.Revision == 0:
-		return t, badRequest("continue key is not valid: incorrect encoded start resourceVersion (version meta.k8s.io/v1)")
-	case t.Start == "" || slices.Contains(strings.Split(strings.TrimSuffix(t.Start, "\x00"), "/"), ".."):
-		return t, badRequest("continue key is not valid: incorrect encoded start key")
+		return t, badRequest("invalid continue token: continue key is not valid: incorrect encoded start resourceVersion (version meta.k8s.io/v1)")
+	case t.Start == "":
+		return t, badRequest("invalid continue token: continue key is not valid: encoded start key empty (version meta.k8s.io/v1)")
+	case slices.Contains(strings.Split(strings.TrimSuffix(t.Start, "\x00"), "/"), ".."):
+		return t, badRequest("invalid continue token: continue key is not valid: %s", t.Start)
 	}
 	return t, nil
 }

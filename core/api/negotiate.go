@@ -79,10 +79,11 @@ func negotiate(r *http.Request, allow func(as, group, version string) bool) (for
 	if header == "" {
 		return format{media: mediaJSON, pretty: pretty}, nil
 	}
+	shaped := false
 	for _, c := range parseAccept(header) {
 		f := format{pretty: pretty}
 		switch c.media {
-		case mediaJSON, "*/*", "application/*":
+		case mediaJSON, "*/*":
 			f.media = mediaJSON
 		case mediaYAML:
 			f.media = mediaYAML
@@ -96,11 +97,16 @@ func negotiate(r *http.Request, allow func(as, group, version string) bool) (for
 		}
 		if as := c.params["as"]; as != "" {
 			if allow == nil || !allow(as, c.params["g"], c.params["v"]) {
+				shaped = true
 				continue
 			}
 			f.as, f.group, f.asVersion = as, c.params["g"], c.params["v"]
 		}
 		return f, nil
+	}
+	if shaped {
+		// The media type is one of ours, what shall be in it is not.
+		return format{}, onlyAccepted()
 	}
 	return format{}, notAcceptable(acceptedMedia)
 }

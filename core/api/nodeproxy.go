@@ -17,6 +17,9 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	proxyutil "k8s.io/apimachinery/pkg/util/proxy"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"binnacle.io/core/admission"
 	"binnacle.io/core/auth"
@@ -85,6 +88,13 @@ func (p *nodeProxy) serve(c *call, q *request) error {
 			return err
 		}
 	}
+	if q.sub.Name == "proxy" && c.route.rest == "" && (c.r.Method == http.MethodGet || c.r.Method == http.MethodHead) && c.r.Header.Get("Upgrade") == "" {
+		// The links of a page at the root are below the path, not beside it.
+		below := &url.URL{Path: c.r.URL.Path + "/", RawQuery: c.r.URL.RawQuery}
+		c.w.Header().Set("Location", below.String())
+		c.w.WriteHeader(http.StatusMovedPermanently)
+		return nil
+	}
 	p.pass(c, q, target, transport)
 	return nil
 }
@@ -129,6 +139,18 @@ func (p *nodeProxy) streamURL(ctx context.Context, c *call, q *request) (*url.UR
 		return nil, err
 	}
 	pod := cur.(*corev1.Pod)
+	query := c.r.URL.Query()
+	if q.sub.Name == "log" {
+		if err := checkLogOptions(pod.Name, query); err != nil {
+			return nil, err
+		}
+	}
+	name := ""
+	if q.sub.Name != "portforward" {
+		if name, err = chooseContainer(pod, query.Get("container"), q.sub.Name); err != nil {
+			return nil, err
+		}
+	}
 	if pod.Spec.NodeName == "" {
 		if q.sub.Name == "log" {
 			// The log of a pod that is nowhere yet is empty.
@@ -140,7 +162,6 @@ func (p *nodeProxy) streamURL(ctx context.Context, c *call, q *request) (*url.UR
 	if err != nil {
 		return nil, err
 	}
-	query := c.r.URL.Query()
 	out := url.Values{}
 	switch q.sub.Name {
 	case "portforward":
@@ -155,14 +176,7 @@ func (p *nodeProxy) streamURL(ctx context.Context, c *call, q *request) (*url.UR
 			return nil, badRequest("you must specify at least one command for the container")
 		}
 	}
-	name, err := chooseContainer(pod, query.Get("container"), q.sub.Name)
-	if err != nil {
-		return nil, err
-	}
 	if q.sub.Name == "log" {
-		if err := checkLogOptions(query); err != nil {
-			return nil, err
-		}
 		for k, v := range query {
 			if k != "container" && k != "pretty" && k != "insecureSkipTLSVerifyBackend" {
 				out[k] = v
@@ -189,23 +203,35 @@ func (p *nodeProxy) streamURL(ctx context.Context, c *call, q *request) (*url.UR
 	return u, nil
 }
 
-func checkLogOptions(q url.Values) error {
-	for _, k := range []string{"tailLines", "limitBytes", "sinceSeconds"} {
-		v := q.Get(k)
-		if v == "" {
+// checkLogOptions answers what a log cannot be asked for, in upstream's words.
+func checkLogOptions(pod string, q url.Values) error {
+	var errs field.ErrorList
+	for _, option := range []struct {
+		name  string
+		least int64
+		text  string
+	}{
+		{"tailLines", 0, "must be greater than or equal to 0"},
+		{"limitBytes", 1, "must be greater than 0"},
+		{"sinceSeconds", 1, "must be greater than 0"},
+	} {
+		text := q.Get(option.name)
+		if text == "" {
 			continue
 		}
-		n, err := strconv.ParseInt(v, 10, 64)
-		least := int64(1)
-		if k == "tailLines" {
-			least = 0
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return badRequest("%v", err)
 		}
-		if err != nil || n < least {
-			return badRequest("%s: Invalid value: %q: must be an integer of at least %d", k, v, least)
+		if n < option.least {
+			errs = append(errs, field.Invalid(field.NewPath(option.name), n, option.text))
 		}
 	}
 	if q.Get("sinceSeconds") != "" && q.Get("sinceTime") != "" {
-		return badRequest("at most one of sinceTime or sinceSeconds may be specified")
+		errs = append(errs, field.Forbidden(field.NewPath(""), "at most one of `sinceTime` or `sinceSeconds` may be specified"))
+	}
+	if len(errs) > 0 {
+		return apierrors.NewInvalid(schema.GroupKind{Kind: "PodLogOptions"}, pod, errs)
 	}
 	return nil
 }
@@ -369,8 +395,13 @@ func (p *nodeProxy) pass(c *call, q *request, target *url.URL, transport *http.T
 	if c.route.rest != "" && c.route.rest != "/" {
 		prefix = strings.TrimSuffix(strings.TrimSuffix(c.route.path, c.route.rest), "/")
 	}
+	var way http.RoundTripper = transport
+	if q.sub.Name == "proxy" {
+		// Redirects and the links of a page stay below the proxy's path.
+		way = &proxyutil.Transport{PathPrepend: prefix, RoundTripper: transport}
+	}
 	rp := &httputil.ReverseProxy{
-		Transport:     transport,
+		Transport:     way,
 		FlushInterval: -1,
 		ErrorLog:      nil,
 		Rewrite: func(r *httputil.ProxyRequest) {
@@ -382,22 +413,16 @@ func (p *nodeProxy) pass(c *call, q *request, target *url.URL, transport *http.T
 			auth.StripImpersonation(h)
 			stripTokenProtocol(h)
 			r.SetXForwarded()
-			if q.sub.Name == "proxy" {
-				h.Set("X-Forwarded-Uri", c.r.URL.RequestURI())
-			}
-		},
-		ModifyResponse: func(res *http.Response) error {
-			if q.sub.Name == "proxy" {
-				relocate(res, target, prefix)
-			}
-			return nil
 		},
 		ErrorHandler: func(_ http.ResponseWriter, r *http.Request, err error) {
 			if r.Context().Err() != nil && c.w.code == 0 {
 				c.w.code = 499
 				return
 			}
-			p.s.fail(c, apierrors.NewServiceUnavailable(fmt.Sprintf("error trying to reach service: %v", err)))
+			if !apierrors.IsServiceUnavailable(err) {
+				err = apierrors.NewServiceUnavailable(fmt.Sprintf("error trying to reach service: %v", err))
+			}
+			p.s.fail(c, err)
 		},
 	}
 	ctx, cancel := context.WithCancel(c.r.Context())
@@ -426,18 +451,4 @@ func stripTokenProtocol(h http.Header) {
 	if len(keep) > 0 {
 		h.Set(name, strings.Join(keep, ", "))
 	}
-}
-
-// relocate keeps redirects of a proxied server below the proxy's path.
-func relocate(res *http.Response, target *url.URL, prefix string) {
-	loc := res.Header.Get("Location")
-	if loc == "" {
-		return
-	}
-	u, err := url.Parse(loc)
-	if err != nil || u.Host != "" && u.Host != target.Host {
-		return
-	}
-	u = target.ResolveReference(u)
-	res.Header.Set("Location", (&url.URL{Path: prefix + u.Path, RawQuery: u.RawQuery, Fragment: u.Fragment}).String())
 }

@@ -25,6 +25,15 @@ import (
 func agent(t *testing.T, s *apitest.Server) *httptest.Server {
 	t.Helper()
 	a := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/page":
+			w.Header().Set("Content-Type", "text/html")
+			fmt.Fprintf(w, `<a href="/next">%s</a>`, r.Header.Get("X-Forwarded-Uri"))
+			return
+		case "/moved":
+			http.Redirect(w, r, "/there?a=b", http.StatusFound)
+			return
+		}
 		if r.Header.Get("Upgrade") == "" {
 			fmt.Fprintf(w, "%s %s?%s as %s auth=%q", r.Method, r.URL.Path, r.URL.RawQuery, r.TLS.PeerCertificates[0].Subject.CommonName, r.Header.Get("Authorization"))
 			return
@@ -89,7 +98,7 @@ func TestNodeProxy(t *testing.T) {
 		"/api/v1/namespaces/default/pods/p/log?container=c&tailLines=5": {200, `GET /containerLogs/default/p/c?tailLines=5 as kube-apiserver-kubelet-client auth=""`},
 		"/api/v1/namespaces/default/pods/p/log":                         {400, `a container name must be specified for pod p, choose one of: [c d]`},
 		"/api/v1/namespaces/default/pods/p/log?container=x":             {400, `container x is not valid for pod p`},
-		"/api/v1/namespaces/default/pods/p/log?container=c&tailLines=x": {400, `tailLines`},
+		"/api/v1/namespaces/default/pods/p/log?container=c&tailLines=x": {400, `strconv.ParseInt: parsing`},
 		"/api/v1/nodes/n/proxy/stats/summary?a=b":                       {200, `GET /stats/summary?a=b`},
 		"/api/v1/nodes/none/proxy/stats":                                {404, `nodes \"none\" not found`},
 		"/api/v1/namespaces/default/pods/p/exec?container=c":            {400, `you must specify at least one command`},
@@ -97,6 +106,43 @@ func TestNodeProxy(t *testing.T) {
 		code, _, body := ask(t, s, "GET", path, "")
 		if code != want.code || !strings.Contains(string(body), want.text) {
 			t.Errorf("%s: %d %s, want %d %s", path, code, body, want.code, want.text)
+		}
+	}
+}
+
+// What a proxied server links and redirects to stays below the proxy's path.
+func TestProxyRewrites(t *testing.T) {
+	s, _ := clients(t)
+	nodeWith(t, s, agent(t, s).Listener.Addr())
+	const below = "/api/v1/nodes/n/proxy"
+	code, _, body := ask(t, s, "GET", below+"/page", "")
+	if want := fmt.Sprintf(`<a href="%[1]s/next">%[1]s/page</a>`, below); code != 200 || string(body) != want {
+		t.Errorf("%d %s, want %s", code, body, want)
+	}
+	h := s.HTTP(t)
+	h.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	for _, f := range []struct {
+		method, path string
+		code         int
+		to           string
+	}{
+		{"GET", below + "/moved", 302, below + "/there?a=b"},
+		{"GET", below + "?a=b", 301, below + "/?a=b"},
+		{"HEAD", below, 301, below + "/"},
+		{"POST", below, 200, ""},
+		{"OPTIONS", below, 200, ""},
+	} {
+		req, err := http.NewRequest(f.method, s.URL+f.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := h.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if got := resp.Header.Get("Location"); resp.StatusCode != f.code || got != f.to {
+			t.Errorf("%s %s: %d to %q, want %d to %q", f.method, f.path, resp.StatusCode, got, f.code, f.to)
 		}
 	}
 }

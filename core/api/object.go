@@ -3,6 +3,8 @@ package api
 import (
 	"maps"
 	"reflect"
+	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -45,6 +47,28 @@ func setTrace(o metav1.Object, traceparent string) {
 		next = nil
 	}
 	o.SetAnnotations(next)
+}
+
+// singleOwners takes out owner references that are there twice and returns
+// upstream's warning if there are any.
+func singleOwners(o metav1.Object) []string {
+	var kept []metav1.OwnerReference
+	var twice []string
+	for _, ref := range o.GetOwnerReferences() {
+		if slices.ContainsFunc(kept, func(have metav1.OwnerReference) bool { return equality.Semantic.DeepEqual(have, ref) }) {
+			if !slices.Contains(twice, string(ref.UID)) {
+				twice = append(twice, string(ref.UID))
+			}
+			continue
+		}
+		kept = append(kept, ref)
+	}
+	if len(twice) == 0 {
+		return nil
+	}
+	o.SetOwnerReferences(kept)
+	return []string{".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, " +
+		"and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: " + strings.Join(twice, ", ")}
 }
 
 // desiredChanged reports whether anything but metadata and status differs.

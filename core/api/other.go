@@ -5,13 +5,12 @@ import (
 	"net/http"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	kubeversion "k8s.io/apimachinery/pkg/version"
 )
 
@@ -22,7 +21,7 @@ func (s *Server) serveOther(c *call) error {
 	case "":
 		return s.serveIndex(c)
 	case "/version":
-		return s.serveJSON(c, Version())
+		return s.serveVersion(c)
 	case "/metrics":
 		promhttp.HandlerFor(s.tel.Registry, promhttp.HandlerOpts{}).ServeHTTP(c.w, c.r)
 		return nil
@@ -38,6 +37,8 @@ func (s *Server) serveOther(c *call) error {
 		return s.serveHealth(c)
 	case "api", "apis":
 		return s.serveDiscovery(c)
+	case "debug":
+		return s.serveDebug(c)
 	case "openapi":
 		if s.cfg.OpenAPI == nil {
 			return pathNotFound()
@@ -45,7 +46,17 @@ func (s *Server) serveOther(c *call) error {
 		s.cfg.OpenAPI.ServeHTTP(c.w, c.r)
 		return nil
 	}
-	return pathNotFound()
+	return errNoPage
+}
+
+// noPage answers what is no path of the API.
+func noPage(c *call) {
+	h := c.w.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("X-Content-Type-Options", "nosniff")
+	c.w.WriteHeader(http.StatusNotFound)
+	// The client may have gone; there is nobody to tell.
+	_, _ = c.w.Write([]byte(errNoPage.Error() + "\n"))
 }
 
 // readOnly refuses anything but GET and HEAD on a non-resource path.
@@ -53,7 +64,7 @@ func readOnly(c *call) error {
 	if c.r.Method == http.MethodGet || c.r.Method == http.MethodHead {
 		return nil
 	}
-	return apierrors.NewMethodNotSupported(schema.GroupResource{}, c.r.Method)
+	return methodNotAllowed()
 }
 
 func (s *Server) serveIndex(c *call) error {
@@ -85,6 +96,15 @@ func (s *Server) serveJSON(c *call, v any) error {
 	c.w.WriteHeader(http.StatusOK)
 	_, err = c.w.Write(out)
 	return clientGone(err)
+}
+
+// serveVersion answers in JSON only, and says so to who does not take it.
+func (s *Server) serveVersion(c *call) error {
+	accept := strings.Join(c.r.Header.Values("Accept"), ",")
+	if accept != "" && !slices.ContainsFunc(parseAccept(accept), func(a clause) bool { return a.media == mediaJSON || a.media == "*/*" }) {
+		return notAcceptable(mediaJSON)
+	}
+	return s.serveJSON(c, Version())
 }
 
 // The version of Kubernetes whose API this is.

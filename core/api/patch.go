@@ -10,16 +10,15 @@ import (
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/mergepatch"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	kjson "sigs.k8s.io/json"
 
 	"binnacle.io/core/client"
-	"binnacle.io/core/telemetry"
 )
 
 // maxPatchOperations bounds what one JSON patch may do, as upstream.
@@ -40,8 +39,8 @@ func (s *Server) patch(ctx context.Context, q *request, pt types.PatchType, body
 	})
 }
 
-// patched applies f to cur as the client sees it.
-func (s *Server) patched(q *request, cur client.Object, f patchFunc) (client.Object, error) {
+// patched applies p to cur as the client sees it.
+func (s *Server) patched(q *request, cur client.Object, p *patchPlan) (client.Object, error) {
 	seen, err := q.as.fromHub(cur)
 	if err != nil {
 		return nil, err
@@ -50,11 +49,7 @@ func (s *Server) patched(q *request, cur client.Object, f patchFunc) (client.Obj
 	if err != nil {
 		return nil, fmt.Errorf("cannot encode %s for a patch: %w", q.key, err)
 	}
-	after, err := f(before)
-	if err != nil {
-		return nil, err
-	}
-	o, err := s.decodePatched(q, after)
+	o, err := s.applyPatch(q, before, p)
 	if err != nil {
 		return nil, err
 	}
@@ -63,23 +58,69 @@ func (s *Server) patched(q *request, cur client.Object, f patchFunc) (client.Obj
 		return nil, err
 	}
 	if next.GetName() != "" && next.GetName() != q.key.Name {
-		return nil, invalidMetadata(q, "name", next.GetName())
+		return nil, badRequest("the name of the object (%s) does not match the name on the URL (%s)", next.GetName(), q.key.Name)
+	}
+	if ns := next.GetNamespace(); ns != "" && ns != q.key.Namespace && !q.kind.ClusterScoped {
+		return nil, badRequest("%s", otherNamespace)
+	}
+	if uid := next.GetUID(); uid != "" && cur.GetUID() != "" && uid != cur.GetUID() {
+		return nil, apierrors.NewInvalid(q.kind.Hub.GroupKind(), q.key.Name, field.ErrorList{
+			field.Invalid(field.NewPath("metadata", "uid"), uid, "field is immutable"),
+		})
 	}
 	return next, nil
 }
 
-// decodePatched reads a patched object. What it holds that its kind does not
-// know is answered as upstream does for patches: 422, or a warning.
-func (s *Server) decodePatched(q *request, data []byte) (runtime.Object, error) {
-	o, warnings, err := s.codecs.decode(data, mediaJSON, q.as, q.fieldValidation)
-	if err != nil {
-		var st apierrors.APIStatus
-		if errors.As(err, &st) && st.Status().Code == http.StatusBadRequest {
-			return nil, unprocessable(st.Status().Message)
+// applyPatch makes the patched object. What it or the patch holds that their
+// kinds do not know is answered as upstream does for patches: 422, or a
+// warning.
+func (s *Server) applyPatch(q *request, before []byte, p *patchPlan) (runtime.Object, error) {
+	strict := q.fieldValidation != validateIgnore
+	o := q.as.empty()
+	var after []byte
+	shown := p.shown
+	var err error
+	if p.merge != nil {
+		var object map[string]any
+		if object, err = p.merge(before); err != nil {
+			return nil, err
 		}
-		return nil, err
+		err = runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(object, o, strict)
+	} else {
+		if after, err = p.apply(before); err != nil {
+			return nil, err
+		}
+		shown = string(after)
+		o.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
+		if _, custom := o.(runtime.Unstructured); custom {
+			o.GetObjectKind().SetGroupVersionKind(q.as.gvk)
+		}
+		var gvk *schema.GroupVersionKind
+		var made runtime.Object
+		made, gvk, err = s.codecs.decoder(mediaJSON, q.fieldValidation).Decode(after, &q.as.gvk, o)
+		if (err == nil || runtime.IsStrictDecodingError(err)) && made != o {
+			err = fmt.Errorf("converting (%s.%s) to (%s): unknown conversion", gvk.Version, gvk.Kind, internalName(q.as.gvk))
+		}
 	}
-	q.warn(warnings...)
+	found := p.strict
+	if bad, ok := runtime.AsStrictDecodingError(err); ok {
+		found, err = slices.Concat(found, bad.Errors()), nil
+	}
+	refuse := func(why error) error {
+		return apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{field.Invalid(field.NewPath("patch"), shown, why.Error())})
+	}
+	switch gvk := o.GetObjectKind().GroupVersionKind(); {
+	case err != nil:
+		return nil, refuse(err)
+	case gvk != q.as.gvk:
+		return nil, refuse(fmt.Errorf("unable to decode %s into %s: another kind", gvk, q.as.gvk))
+	case len(found) > 0 && q.fieldValidation == validateStrict:
+		return nil, refuse(runtime.NewStrictDecodingError(found))
+	case q.fieldValidation == validateWarn:
+		for _, e := range found {
+			q.warn(e.Error())
+		}
+	}
 	return o, nil
 }
 
@@ -88,20 +129,19 @@ func unprocessable(message string) error {
 	return apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", message, 0, false)
 }
 
-func invalidMetadata(q *request, field string, value string) error {
-	st := apierrors.NewInvalid(q.kind.Hub.GroupKind(), q.key.Name, nil)
-	st.ErrStatus.Message = fmt.Sprintf("%s %q is invalid: metadata.%s: Invalid value: %q: field is immutable", q.kind.Hub.GroupKind(), q.key.Name, field, value)
-	st.ErrStatus.Details.Causes = []metav1.StatusCause{{
-		Type: metav1.CauseTypeFieldValueInvalid, Field: "metadata." + field,
-		Message: fmt.Sprintf("Invalid value: %q: field is immutable", value),
-	}}
-	return st
+// patchPlan is a decoded patch. One of apply and merge is set.
+type patchPlan struct {
+	// apply turns an object's JSON into the patched one's, merge into the
+	// patched object itself.
+	apply func(before []byte) ([]byte, error)
+	merge func(before []byte) (map[string]any, error)
+	// strict is what is wrong with the patch itself for whoever is strict.
+	strict []error
+	// shown is how refusals quote a patch with merge.
+	shown string
 }
 
-// patchFunc turns an object's JSON into the patched one's.
-type patchFunc func(before []byte) ([]byte, error)
-
-func (s *Server) patcher(v version, pt types.PatchType, body []byte) (patchFunc, error) {
+func (s *Server) patcher(v version, pt types.PatchType, body []byte) (*patchPlan, error) {
 	switch pt {
 	case types.JSONPatchType:
 		return jsonPatcher(body)
@@ -110,18 +150,34 @@ func (s *Server) patcher(v version, pt types.PatchType, body []byte) (patchFunc,
 	case types.StrategicMergePatchType:
 		return strategicPatcher(v, body)
 	}
-	return nil, unsupportedMediaType(string(types.JSONPatchType))
+	return nil, unsupportedPatch()
 }
 
-func jsonPatcher(body []byte) (patchFunc, error) {
+// operation is one of a JSON patch, to find what operations do not have.
+type operation struct {
+	Op    string `json:"op"`
+	Path  string `json:"path"`
+	From  string `json:"from"`
+	Value any    `json:"value"`
+}
+
+func jsonPatcher(body []byte) (*patchPlan, error) {
+	var operations []operation
+	strict, err := kjson.UnmarshalStrict(body, &operations)
+	if err != nil {
+		return nil, badRequest("error decoding patch: %v", err)
+	}
+	if len(operations) > maxPatchOperations {
+		return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("The allowed maximum operations in a JSON patch is %d, got %d", maxPatchOperations, len(operations)))
+	}
+	for i, e := range strict {
+		strict[i] = fmt.Errorf("json patch %w", e)
+	}
 	patch, err := jsonpatch.DecodePatch(body)
 	if err != nil {
 		return nil, badRequest("error decoding patch: %v", err)
 	}
-	if len(patch) > maxPatchOperations {
-		return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("The allowed maximum operations in a JSON patch is %d, got %d", maxPatchOperations, len(patch)))
-	}
-	return func(before []byte) (after []byte, err error) {
+	return &patchPlan{strict: strict, apply: func(before []byte) (after []byte, err error) {
 		// The library panics on some malformed operations.
 		defer func() {
 			if p := recover(); p != nil {
@@ -133,56 +189,54 @@ func jsonPatcher(body []byte) (patchFunc, error) {
 			return nil, unprocessable(err.Error())
 		}
 		return after, nil
-	}, nil
+	}}, nil
 }
 
-func mergePatcher(body []byte) (patchFunc, error) {
+func mergePatcher(body []byte) (*patchPlan, error) {
 	var object map[string]any
-	if err := json.Unmarshal(body, &object); err != nil {
+	strict, err := kjson.UnmarshalStrict(body, &object)
+	if err != nil {
 		return nil, badRequest("error decoding patch: %v", err)
 	}
-	return func(before []byte) ([]byte, error) {
+	return &patchPlan{strict: strict, apply: func(before []byte) ([]byte, error) {
 		after, err := jsonpatch.MergePatch(before, body)
 		if err != nil {
 			return nil, badRequest("%v", err)
 		}
 		return after, nil
-	}, nil
+	}}, nil
 }
 
-func strategicPatcher(v version, body []byte) (patchFunc, error) {
+func strategicPatcher(v version, body []byte) (*patchPlan, error) {
 	var patch map[string]any
-	if err := json.Unmarshal(body, &patch); err != nil {
-		return nil, badRequest("error decoding patch: %v", err)
+	strict, err := kjson.UnmarshalStrict(body, &patch)
+	if err != nil {
+		return nil, badRequest("%v", err)
 	}
 	if _, custom := v.empty().(runtime.Unstructured); custom {
-		return nil, unsupportedMediaType(string(types.JSONPatchType) + ", " + string(types.MergePatchType))
+		return nil, unsupportedPatch()
 	}
 	meta, err := strategicpatch.NewPatchMetaFromStruct(v.empty())
 	if err != nil {
 		return nil, fmt.Errorf("cannot patch %s: %w", v.gvk, err)
 	}
-	return func(before []byte) (after []byte, err error) {
+	return &patchPlan{strict: strict, shown: fmt.Sprintf("%+v", patch), merge: func(before []byte) (merged map[string]any, err error) {
 		defer func() {
 			if p := recover(); p != nil {
 				err = unprocessable(fmt.Sprintf("cannot apply strategic merge patch: %v", p))
 			}
 		}()
 		var object map[string]any
-		if err := json.Unmarshal(before, &object); err != nil {
+		if err := kjson.UnmarshalCaseSensitivePreserveInts(before, &object); err != nil {
 			return nil, fmt.Errorf("cannot decode object to patch: %w", err)
 		}
 		// Applying changes its arguments, and may be tried again.
-		var once map[string]any
-		if err := json.Unmarshal(body, &once); err != nil {
-			return nil, badRequest("error decoding patch: %v", err)
-		}
-		merged, err := strategicpatch.StrategicMergeMapPatchUsingLookupPatchMeta(object, once, meta)
+		merged, err = strategicpatch.StrategicMergeMapPatchUsingLookupPatchMeta(object, runtime.DeepCopyJSON(patch), meta)
 		if err != nil {
 			return nil, strategicError(err)
 		}
-		return json.Marshal(merged)
-	}, nil
+		return merged, nil
+	}}, nil
 }
 
 func strategicError(err error) error {
@@ -191,135 +245,7 @@ func strategicError(err error) error {
 		errors.Is(err, mergepatch.ErrBadPatchFormatForRetainKeys), errors.Is(err, mergepatch.ErrBadPatchFormatForSetElementOrderList),
 		errors.Is(err, mergepatch.ErrUnsupportedStrategicMergePatchFormat):
 		return badRequest("%v", err)
-	case errors.Is(err, mergepatch.ErrNoListOfLists):
-		return unprocessable(err.Error())
 	}
+	// Upstream answers most of these with 500.
 	return unprocessable(err.Error())
-}
-
-// apply merges the configuration in body as the fields the manager wants.
-func (s *Server) apply(ctx context.Context, q *request, body []byte) (result, error) {
-	config, err := s.decodeApply(q, body)
-	if err != nil {
-		return result{}, err
-	}
-	m, err := s.owners.manager(q.as, q.subName())
-	if err != nil {
-		return result{}, err
-	}
-	merge := func(live client.Object) (client.Object, error) {
-		out, err := m.Apply(live, config.DeepCopy(), q.manager, q.force)
-		if err != nil {
-			return nil, applyError(err)
-		}
-		o, ok := out.(client.Object)
-		if !ok {
-			return nil, fmt.Errorf("cannot use %T as an object", out)
-		}
-		o = clone(o)
-		o.GetObjectKind().SetGroupVersionKind(q.kind.Hub)
-		return o, nil
-	}
-	change := func(_ context.Context, cur client.Object) (client.Object, bool, error) {
-		if uid := config.GetUID(); uid != "" && uid != cur.GetUID() {
-			return nil, false, conflict(q.gr(), q.key.Name, "Precondition failed: UID in precondition: %v, UID in object meta: %v", uid, cur.GetUID())
-		}
-		if rv := config.GetResourceVersion(); rv != "" && rv != cur.GetResourceVersion() {
-			return nil, false, conflict(q.gr(), q.key.Name, "%s", optimisticLock)
-		}
-		next, err := merge(cur)
-		return next, true, err
-	}
-	for {
-		r, err := s.update(ctx, q, change)
-		if !apierrors.IsNotFound(err) || q.sub != nil {
-			return r, err
-		}
-		if uid := config.GetUID(); uid != "" {
-			return result{}, conflict(q.gr(), q.key.Name, "uid mismatch: the provided object specified uid %s, and no existing object was found", uid)
-		}
-		r, err = s.applyNew(ctx, q, config, merge)
-		if !apierrors.IsAlreadyExists(err) || ctx.Err() != nil {
-			return r, err
-		}
-	}
-}
-
-// applyNew creates the object; whoever applies must be allowed to create.
-func (s *Server) applyNew(ctx context.Context, q *request, config *unstructured.Unstructured, merge func(client.Object) (client.Object, error)) (result, error) {
-	create := *q
-	create.verb = "create"
-	a := create.attributes()
-	if err := s.authorize(ctx, a); err != nil {
-		return result{}, err
-	}
-	live := q.kind.New()
-	live.GetObjectKind().SetGroupVersionKind(q.kind.Hub)
-	obj, err := merge(live)
-	if err != nil {
-		return result{}, err
-	}
-	obj.SetName(q.key.Name)
-	obj.SetResourceVersion("")
-	if config.GetResourceVersion() != "" {
-		return result{}, apierrors.NewNotFound(q.gr(), q.key.Name)
-	}
-	r, err := s.create(ctx, &create, obj, true)
-	q.warnings = create.warnings
-	return r, err
-}
-
-func (s *Server) decodeApply(q *request, body []byte) (*unstructured.Unstructured, error) {
-	data, err := toJSON(body, false)
-	if err != nil {
-		return nil, badRequest("error decoding YAML: %v", err)
-	}
-	u := &unstructured.Unstructured{}
-	if err := json.Unmarshal(data, &u.Object); err != nil || u.Object == nil {
-		return nil, badRequest("error decoding YAML: the configuration is not an object")
-	}
-	if gvk := u.GroupVersionKind(); gvk != q.as.gvk {
-		return nil, badRequest("incorrect object kind or version in apply configuration: %s, expected %s", gvk, q.as.gvk)
-	}
-	if meta, ok := u.Object["metadata"]; ok {
-		if _, ok := meta.(map[string]any); !ok {
-			return nil, badRequest("error decoding YAML: metadata is not an object")
-		}
-	}
-	if slices.Contains([]string{validateStrict, validateWarn}, q.fieldValidation) {
-		if _, warnings, err := s.codecs.decode(body, mediaYAML, q.as, q.fieldValidation); err != nil {
-			return nil, err
-		} else {
-			q.warn(warnings...)
-		}
-	}
-	if u.GetManagedFields() != nil {
-		return nil, badRequest("metadata.managedFields must be nil")
-	}
-	if u.GetName() != "" && u.GetName() != q.key.Name {
-		return nil, badRequest("the name of the object (%s) does not match the name on the URL (%s)", u.GetName(), q.key.Name)
-	}
-	if ns := u.GetNamespace(); ns != "" && ns != q.key.Namespace && !q.kind.ClusterScoped {
-		return nil, badRequest("the namespace of the object (%s) does not match the namespace on the request (%s)", ns, q.key.Namespace)
-	}
-	unstructured.RemoveNestedField(u.Object, "metadata", "annotations", telemetry.TraceAnnotation)
-	if len(u.GetAnnotations()) == 0 {
-		unstructured.RemoveNestedField(u.Object, "metadata", "annotations")
-	}
-	u.SetName(q.key.Name)
-	if !q.kind.ClusterScoped {
-		u.SetNamespace(q.key.Namespace)
-	}
-	return u, nil
-}
-
-// applyError classifies what the merge refuses: conflicts carry their status;
-// anything else is a configuration that does not fit its schema. Upstream
-// answers those with 500, which tells clients to try again.
-func applyError(err error) error {
-	var st apierrors.APIStatus
-	if errors.As(err, &st) {
-		return err
-	}
-	return badRequest("%v", err)
 }

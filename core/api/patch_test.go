@@ -91,7 +91,7 @@ func TestPatchTypes(t *testing.T) {
 		"merge of a list":   {types.MergePatchType, `[]`, 400},
 		"wrong type":        {types.MergePatchType, `{"spec":{"replicas":"many"}}`, 422},
 		"invalid":           {types.MergePatchType, `{"spec":{"replicas":-1}}`, 422},
-		"other name":        {types.MergePatchType, `{"metadata":{"name":"other"}}`, 422},
+		"other name":        {types.MergePatchType, `{"metadata":{"name":"other"}}`, 400},
 		"stale":             {types.MergePatchType, `{"metadata":{"resourceVersion":"1"}}`, 409},
 		"strategic garbage": {types.StrategicMergePatchType, `{"spec":{"template":{"spec":{"containers":7}}}}`, 422},
 	} {

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"binnacle.io/core/auth"
@@ -44,6 +46,9 @@ type request struct {
 	// selected is the one name that a list or watch selects: who may only read
 	// that object may list it.
 	selected string
+	// fields and labels are what an in-process list or watch selects by.
+	fields fields.Selector
+	labels labels.Selector
 }
 
 func (q *request) gr() schema.GroupResource { return q.kind.GroupResource() }
@@ -89,6 +94,12 @@ func (q *request) attributes() auth.Attributes {
 	}
 	if a.Name == "" {
 		a.Name = q.selected
+	}
+	if q.fields != nil {
+		a.Fields = q.fields.Requirements()
+	}
+	if q.labels != nil {
+		a.Labels, _ = q.labels.Requirements()
 	}
 	// A namespace is authorized within itself, as its path has it.
 	if a.Group == "" && a.Resource == "namespaces" {

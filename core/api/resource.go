@@ -2,11 +2,14 @@ package api
 
 import (
 	"bytes"
+	"context"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -33,6 +36,11 @@ func verbsOf(k *kind.Kind) []string {
 	return k.Verbs
 }
 
+// hasItems reports that single objects have paths of their own.
+func hasItems(verbs []string) bool {
+	return slices.ContainsFunc(verbs, func(v string) bool { return v == "get" || v == "update" || v == "patch" || v == "delete" })
+}
+
 func findSub(k *kind.Kind, name string) *kind.Subresource {
 	i := slices.IndexFunc(k.Subresources, func(s kind.Subresource) bool { return s.Name == name })
 	if i < 0 {
@@ -46,7 +54,7 @@ func (s *Server) resolve(c *call) (*request, error) {
 	rt := &c.route
 	k, v, ok := s.kinds.ByResource(schemaResource(rt))
 	if !ok {
-		return nil, pathNotFound()
+		return nil, s.notServed(rt)
 	}
 	q := &request{
 		user: c.user, verb: rt.verb, kind: k, as: versionOf(k, v),
@@ -65,7 +73,12 @@ func (s *Server) resolve(c *call) (*request, error) {
 		}
 		verbs = q.sub.Verbs
 	}
-	if !slices.Contains(verbs, rt.verb) || rt.verb == "" {
+	if rt.sub == "" && rt.name != "" && rt.verb != "watch" && !hasItems(verbs) {
+		return nil, pathNotFound()
+	}
+	// What is proxied may be asked its options, for which there is no verb.
+	options := rt.sub == "proxy" && c.r.Method == http.MethodOptions
+	if (!slices.Contains(verbs, rt.verb) || rt.verb == "") && !options {
 		return nil, methodNotAllowed()
 	}
 	if rt.name == "" && (rt.verb == "update" || rt.verb == "patch") || rt.name != "" && rt.sub == "" && rt.verb == "create" {
@@ -79,6 +92,13 @@ func (s *Server) resolve(c *call) (*request, error) {
 			return nil, methodNotAllowed()
 		}
 	}
+	if msgs := path.IsValidPathSegmentName(rt.name); rt.name != "" && len(msgs) > 0 {
+		return nil, badRequest("Name parameter invalid: %q: %s", rt.name, strings.Join(msgs, ", "))
+	}
+	if strings.Trim(rt.rest, "/") != "" && rt.sub != "proxy" {
+		return nil, pathNotFound()
+	}
+	q.warn(s.deprecation(q.as)...)
 	if v != nil && v.Retired != "" {
 		q.warn(v.Retired)
 		s.metrics.retired.WithLabelValues(rt.group, rt.version, rt.resource, rt.sub, "").Set(1)
@@ -86,16 +106,111 @@ func (s *Server) resolve(c *call) (*request, error) {
 	return q, nil
 }
 
+// notServed is the answer to a resource that is not there: a Status where its
+// group is served, as upstream.
+func (s *Server) notServed(rt *route) error {
+	for _, g := range s.groups() {
+		if g.Name == rt.group {
+			return pathNotFound()
+		}
+	}
+	return errNoPage
+}
+
 // serveResource answers an authorized resource request.
-func (s *Server) serveResource(c *call) error {
+func (s *Server) serveResource(c *call) (err error) {
 	q, err := s.resolve(c)
 	if err != nil {
 		return err
+	}
+	// What is refused is warned about all the same.
+	defer func() {
+		if err != nil {
+			c.sendWarnings(q)
+		}
+	}()
+	if q.sub == nil || !connects(q) {
+		if c.r.Method == http.MethodHead {
+			return methodNotAllowed()
+		}
+		if err := s.answerable(c, q); err != nil {
+			return err
+		}
 	}
 	if q.sub != nil {
 		return s.serveSubresource(c, q)
 	}
 	return s.serveVerb(c, q)
+}
+
+// answerable refuses a request whose answer could not be written in any way
+// that the client accepts, before it changes anything.
+func (s *Server) answerable(c *call, q *request) error {
+	f, err := negotiate(c.r, metaTransform(q.verb))
+	if err != nil {
+		return wrongShape(c.r, q, err)
+	}
+	if f.as == "Table" {
+		switch include := c.r.URL.Query().Get("includeObject"); metav1.IncludeObjectPolicy(include) {
+		case "", metav1.IncludeNone, metav1.IncludeMetadata, metav1.IncludeObject:
+		default:
+			return badRequest("Unable to convert to Table as requested: includeObject: Invalid value: %q: must be 'Metadata', 'Object', 'None', or empty", include)
+		}
+	}
+	return nil
+}
+
+// wrongShape words the refusal of a list's metadata where there is an object,
+// or the other way round, as upstream.
+func wrongShape(r *http.Request, q *request, err error) error {
+	f, other := negotiate(r, func(as, group, _ string) bool {
+		return group == metav1.GroupName && strings.HasPrefix(as, "PartialObject")
+	})
+	if other != nil || f.as == "" {
+		return err
+	}
+	what, kindName := "a list", internalName(q.as.listKind())
+	if q.verb != "list" && q.verb != "deletecollection" {
+		what, kindName = "not a list", internalName(q.as.gvk)
+	}
+	return statusError(http.StatusNotAcceptable, metav1.StatusReasonNotAcceptable,
+		"you requested "+f.as+", but the requested object is "+what+" (*"+kindName+")")
+}
+
+// deprecation is upstream's warning about versions that are still served and
+// shall not be used any more.
+func (s *Server) deprecation(v version) []string {
+	if known, ok := s.deprecations.Load(v.gvk); ok {
+		return known.([]string)
+	}
+	said := deprecationOf(v)
+	s.deprecations.Store(v.gvk, said)
+	return said
+}
+
+func deprecationOf(v version) []string {
+	if v.other != nil && v.other.Retired != "" {
+		return nil // says so itself
+	}
+	d, ok := v.empty().(interface{ APILifecycleDeprecated() (major, minor int) })
+	if !ok {
+		return nil
+	}
+	major, minor := d.APILifecycleDeprecated()
+	text := fmt.Sprintf("%s %s is deprecated in v%d.%d+", v.gvk.GroupVersion(), v.gvk.Kind, major, minor)
+	if r, ok := d.(interface{ APILifecycleRemoved() (major, minor int) }); ok {
+		if major, minor := r.APILifecycleRemoved(); major > 0 {
+			text += fmt.Sprintf(", unavailable in v%d.%d+", major, minor)
+		}
+	}
+	if r, ok := d.(interface {
+		APILifecycleReplacement() schema.GroupVersionKind
+	}); ok {
+		if gvk := r.APILifecycleReplacement(); !gvk.Empty() {
+			text += fmt.Sprintf("; use %s %s", gvk.GroupVersion(), gvk.Kind)
+		}
+	}
+	return []string{text}
 }
 
 func (s *Server) serveVerb(c *call, q *request) error {
@@ -198,7 +313,7 @@ func (s *Server) decodeBody(c *call, q *request) (client.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := readBody(c.r, s.cfg.MaxRequestBytes)
+	body, err := readBody(c, s.cfg.MaxRequestBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -207,6 +322,7 @@ func (s *Server) decodeBody(c *call, q *request) (client.Object, error) {
 		return nil, err
 	}
 	q.warn(warnings...)
+	c.noteObject(o)
 	return q.as.toHub(o)
 }
 
@@ -227,7 +343,6 @@ func (s *Server) serveCreate(c *call, q *request) error {
 	}
 	r, err := s.create(c.r.Context(), q, obj, false)
 	if err != nil {
-		c.sendWarnings(q)
 		return err
 	}
 	c.route.name = r.object.GetName() // for the audit event
@@ -245,12 +360,40 @@ func (s *Server) serveUpdate(c *call, q *request) error {
 	if err := checkName(q, obj); err != nil {
 		return err
 	}
-	r, err := s.update(c.r.Context(), q, replace(q, obj))
+	r, err := s.put(c.r.Context(), q, obj)
 	if err != nil {
-		c.sendWarnings(q)
 		return err
 	}
-	return s.respond(c, q, http.StatusOK, r)
+	code := http.StatusOK
+	if r.created {
+		code = http.StatusCreated
+	}
+	return s.respond(c, q, code, r)
+}
+
+// put replaces the object, or creates it where its kind lets a PUT do that.
+func (s *Server) put(ctx context.Context, q *request, obj client.Object) (result, error) {
+	for {
+		r, err := s.update(ctx, q, replace(q, obj))
+		if !q.kind.CreateOnUpdate || !apierrors.IsNotFound(err) {
+			return r, err
+		}
+		if uid := obj.GetUID(); uid != "" {
+			return result{}, uidConflict(q, uid, "")
+		}
+		create := *q
+		create.verb = "create"
+		if err := s.authorize(ctx, create.attributes()); err != nil {
+			return result{}, err
+		}
+		next := clone(obj)
+		next.SetResourceVersion("")
+		r, err = s.create(ctx, &create, next, false)
+		q.warn(create.warnings...)
+		if !apierrors.IsAlreadyExists(err) || ctx.Err() != nil {
+			return r, err
+		}
+	}
 }
 
 // checkName compares the body's name with the path's.
@@ -262,7 +405,7 @@ func checkName(q *request, obj client.Object) error {
 		return badRequest("the name of the object (%s) does not match the name on the URL (%s)", obj.GetName(), q.key.Name)
 	}
 	if q.key.Namespace != "" && obj.GetNamespace() != "" && obj.GetNamespace() != q.key.Namespace {
-		return badRequest("the namespace of the object (%s) does not match the namespace on the request (%s)", obj.GetNamespace(), q.key.Namespace)
+		return badRequest("%s", otherNamespace)
 	}
 	return nil
 }
@@ -270,7 +413,7 @@ func checkName(q *request, obj client.Object) error {
 // decodeDeleteOptions reads them from the body, else from the query.
 func (s *Server) decodeDeleteOptions(c *call, q *request) (*metav1.DeleteOptions, error) {
 	o := &metav1.DeleteOptions{}
-	body, err := readBody(c.r, s.cfg.MaxRequestBytes)
+	body, err := readBody(c, s.cfg.MaxRequestBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -285,6 +428,10 @@ func (s *Server) decodeDeleteOptions(c *call, q *request) (*metav1.DeleteOptions
 		}
 	} else if err := metav1.Convert_url_Values_To_v1_DeleteOptions(&query, o, nil); err != nil {
 		return nil, badRequest("%v", err)
+	}
+	// In the query of a collection the version is that of the list.
+	if p := o.Preconditions; p != nil && q.verb == "deletecollection" && len(bytes.TrimSpace(body)) == 0 {
+		p.ResourceVersion = nil
 	}
 	if dry, ok := query["dryRun"]; ok && len(o.DryRun) == 0 {
 		o.DryRun = dry
@@ -344,24 +491,25 @@ func (s *Server) respondDeleted(c *call, q *request, o *metav1.DeleteOptions, r 
 // object.
 func returnsDeleted(k *kind.Kind) bool {
 	switch k.GroupResource().String() {
-	case "pods", "replicationcontrollers", "services", "serviceaccounts", "resourcequotas", "podtemplates",
+	case "pods", "services", "serviceaccounts", "resourcequotas", "podtemplates",
 		"persistentvolumes", "persistentvolumeclaims", "storageclasses.storage.k8s.io", "csidrivers.storage.k8s.io",
-		"csinodes.storage.k8s.io", "volumeattachments.storage.k8s.io":
+		"csinodes.storage.k8s.io", "volumeattachments.storage.k8s.io", "volumeattributesclasses.storage.k8s.io",
+		"deviceclasses.resource.k8s.io", "resourceclaims.resource.k8s.io", "resourceclaimtemplates.resource.k8s.io", "resourceslices.resource.k8s.io":
 		return true
 	}
 	return false
 }
 
 func (s *Server) serveDeleteCollection(c *call, q *request) error {
-	o, err := s.decodeDeleteOptions(c, q)
-	if err != nil {
-		return err
-	}
 	lo, err := parseListOptions(q, c.r.URL.Query(), false)
 	if err != nil {
 		return err
 	}
-	gone, rev, err := s.deleteCollection(c.r.Context(), q, lo.filter, o)
+	o, err := s.decodeDeleteOptions(c, q)
+	if err != nil {
+		return err
+	}
+	gone, rev, err := s.deleteCollection(c.r.Context(), q, lo, o)
 	if err != nil {
 		return err
 	}
@@ -373,13 +521,10 @@ func patchType(r *http.Request) (types.PatchType, error) {
 	media, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
 	pt := types.PatchType(strings.TrimSpace(media))
 	switch pt {
-	case types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType, types.ApplyYAMLPatchType, types.ApplyCBORPatchType:
-		if pt != types.ApplyCBORPatchType {
-			return pt, nil
-		}
+	case types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType, types.ApplyYAMLPatchType:
+		return pt, nil
 	}
-	return "", unsupportedMediaType(strings.Join([]string{string(types.JSONPatchType), string(types.MergePatchType),
-		string(types.StrategicMergePatchType), string(types.ApplyYAMLPatchType)}, ", "))
+	return "", unsupportedPatch()
 }
 
 func (s *Server) servePatch(c *call, q *request) error {
@@ -393,13 +538,12 @@ func (s *Server) servePatch(c *call, q *request) error {
 	if err := s.writeOptions(c, q, pt); err != nil {
 		return err
 	}
-	body, err := readBody(c.r, s.cfg.MaxRequestBytes)
+	body, err := readBody(c, s.cfg.MaxRequestBytes)
 	if err != nil {
 		return err
 	}
 	r, err := s.patch(c.r.Context(), q, pt, body)
 	if err != nil {
-		c.sendWarnings(q)
 		return err
 	}
 	code := http.StatusOK

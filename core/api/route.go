@@ -80,7 +80,7 @@ func parseRoute(method, path string, query url.Values) route {
 		r.verb = ""
 	}
 	legacyWatch := false
-	if parts[0] == "watch" && len(parts) > 1 && r.verb == "get" {
+	if parts[0] == "watch" && len(parts) > 1 {
 		legacyWatch, parts = true, parts[1:]
 	}
 	if parts[0] == "namespaces" && len(parts) > 1 {
@@ -105,8 +105,10 @@ func parseRoute(method, path string, query url.Values) route {
 		r.rest = "/"
 	}
 	switch {
-	case legacyWatch:
+	case legacyWatch && r.verb == "get":
 		r.verb = "watch"
+	case legacyWatch:
+		r.verb = "" // nothing else is done there
 	case r.name == "" && r.verb == "get":
 		r.verb = "list"
 		if isTrue(query, "watch") {

@@ -69,12 +69,18 @@ func conflict(r schema.GroupResource, name, format string, args ...any) error {
 
 func notAcceptable(accepted string) error {
 	return statusError(http.StatusNotAcceptable, metav1.StatusReasonNotAcceptable,
-		"only the following media types are accepted: "+accepted)
+		"406: Not Acceptable\n\nAvailable representations: "+accepted)
 }
 
 func unsupportedMediaType(accepted string) error {
 	return statusError(http.StatusUnsupportedMediaType, metav1.StatusReasonUnsupportedMediaType,
 		"the body of the request was in an unknown format - accepted media types include: "+accepted)
+}
+
+// unsupportedPatch is the answer to a PATCH of a kind that the path does not
+// know.
+func unsupportedPatch() error {
+	return statusError(http.StatusUnsupportedMediaType, metav1.StatusReasonUnsupportedMediaType, "415: Unsupported Media Type")
 }
 
 func notImplemented(what string) error {
@@ -85,6 +91,10 @@ func notImplemented(what string) error {
 func methodNotAllowed() error {
 	return statusError(http.StatusMethodNotAllowed, metav1.StatusReasonMethodNotAllowed, "the server does not allow this method on the requested resource")
 }
+
+// errNoPage is the answer to a path that is none of the API's: upstream's is a
+// plain text.
+var errNoPage = errors.New("404 page not found")
 
 // pathNotFound is upstream's answer to a path nobody serves.
 func pathNotFound() error {

@@ -93,7 +93,7 @@ func (s *Server) serveSubWrite(c *call, q *request) error {
 	if err != nil {
 		return err
 	}
-	body, err := readBody(c.r, s.cfg.MaxRequestBytes)
+	body, err := readBody(c, s.cfg.MaxRequestBytes)
 	if err != nil {
 		return err
 	}
@@ -124,7 +124,6 @@ func (s *Server) serveSubWrite(c *call, q *request) error {
 		out, err = s.updateSub(c.r.Context(), q, obj)
 	}
 	if err != nil {
-		c.sendWarnings(q)
 		return err
 	}
 	if carriesObject(q.kind, q.sub) {
@@ -218,6 +217,9 @@ func checkView(q *request, view client.Object) error {
 	if view.GetName() != "" && view.GetName() != q.key.Name {
 		return badRequest("the name of the object (%s) does not match the name on the URL (%s)", view.GetName(), q.key.Name)
 	}
+	if ns := view.GetNamespace(); ns != "" && ns != q.key.Namespace {
+		return badRequest("%s", otherNamespace)
+	}
 	return validateScale(view)
 }
 
@@ -232,13 +234,12 @@ func (s *Server) serveSubPatch(c *call, q *request) error {
 	if err := s.writeOptions(c, q, pt); err != nil {
 		return err
 	}
-	body, err := readBody(c.r, s.cfg.MaxRequestBytes)
+	body, err := readBody(c, s.cfg.MaxRequestBytes)
 	if err != nil {
 		return err
 	}
 	out, r, err := s.patchSub(c.r.Context(), q, pt, body)
 	if err != nil {
-		c.sendWarnings(q)
 		return err
 	}
 	if isView(q.sub) {
@@ -257,7 +258,8 @@ func (s *Server) patchSub(ctx context.Context, q *request, pt types.PatchType, b
 		return r.object, r, err
 	}
 	if pt == types.ApplyYAMLPatchType {
-		return nil, result{}, unsupportedMediaType(fmt.Sprintf("%s, %s, %s", types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType))
+		out, err := s.applyView(ctx, q, body)
+		return out, result{}, err
 	}
 	v, err := s.bodyVersion(q)
 	if err != nil {

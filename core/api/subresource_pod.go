@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/http"
 	"time"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
@@ -104,7 +105,7 @@ func validateBinding(b *corev1.Binding) field.ErrorList {
 func bound(q *request, pod *corev1.Pod, b *corev1.Binding) (*corev1.Pod, error) {
 	switch {
 	case b.UID != "" && b.UID != pod.UID:
-		return nil, conflict(q.gr(), pod.Name, "Precondition failed: UID in precondition: %v, UID in object meta: %v", b.UID, pod.UID)
+		return nil, uidConflict(q, b.UID, pod.UID)
 	case b.ResourceVersion != "" && b.ResourceVersion != pod.ResourceVersion:
 		return nil, conflict(q.gr(), pod.Name, "Precondition failed: ResourceVersion in precondition: %v, ResourceVersion in object meta: %v", b.ResourceVersion, pod.ResourceVersion)
 	case pod.DeletionTimestamp != nil:
@@ -122,6 +123,12 @@ func bound(q *request, pod *corev1.Pod, b *corev1.Binding) (*corev1.Pod, error) 
 		}
 		maps.Copy(next.Annotations, b.Annotations)
 		keepTrace(next, pod)
+	}
+	if len(b.Labels) > 0 {
+		if next.Labels == nil {
+			next.Labels = map[string]string{}
+		}
+		maps.Copy(next.Labels, b.Labels)
 	}
 	setPodCondition(&next.Status, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue, ObservedGeneration: pod.Generation})
 	return next, nil
@@ -180,7 +187,7 @@ func (s *Server) bindLegacy(ctx context.Context, q *request, body client.Object)
 	sub.kind, sub.as, sub.sub = pods, versionOf(pods, nil), findSub(pods, "binding")
 	sub.key = client.Key{Namespace: q.key.Namespace, Name: body.GetName()}
 	if body.GetName() == "" {
-		return nil, badRequest("name must be provided")
+		return nil, badRequest("Name parameter required.")
 	}
 	return s.bind(ctx, &sub, body)
 }
@@ -219,6 +226,9 @@ func (s *Server) evict(ctx context.Context, q *request, body client.Object) (cli
 	if err := s.checkEvictable(ctx, q, pod); err != nil {
 		return nil, err
 	}
+	if opts, err = s.tellDisruption(ctx, q, opts); err != nil {
+		return nil, err
+	}
 	del := *q
 	del.verb, del.sub = "delete", nil
 	if _, err := s.delete(ctx, &del, opts); err != nil {
@@ -226,6 +236,47 @@ func (s *Server) evict(ctx context.Context, q *request, body client.Object) (cli
 	}
 	committed = true
 	return success(), nil
+}
+
+// tellDisruption writes on a pod that is evicted why it goes (KEP-3329). It
+// returns the options to delete it with, which are about the pod as it is then.
+func (s *Server) tellDisruption(ctx context.Context, q *request, opts *metav1.DeleteOptions) (*metav1.DeleteOptions, error) {
+	if q.dryRun {
+		return opts, nil
+	}
+	e, err := s.store.Update(ctx, q.gr(), q.key, store.Preconditions{}, func(e *store.Entry) (client.Object, error) {
+		if err := checkDeletePreconditions(q, opts, e.Object); err != nil {
+			return nil, err
+		}
+		if c := disruptionOf(e.Object.(*corev1.Pod)); c != nil && c.Status == corev1.ConditionTrue {
+			return e.Object, nil
+		}
+		next := e.Object.(*corev1.Pod).DeepCopy()
+		c := corev1.PodCondition{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now(),
+			Reason: "EvictionByEvictionAPI", Message: "Eviction API: evicting"}
+		if have := disruptionOf(next); have != nil {
+			*have = c
+		} else {
+			next.Status.Conditions = append(next.Status.Conditions, c)
+		}
+		return next, nil
+	})
+	if err != nil || opts.Preconditions == nil || opts.Preconditions.ResourceVersion == nil {
+		return opts, err
+	}
+	revision := e.Object.GetResourceVersion()
+	opts = opts.DeepCopy()
+	opts.Preconditions.ResourceVersion = &revision
+	return opts, nil
+}
+
+func disruptionOf(pod *corev1.Pod) *corev1.PodCondition {
+	for i := range pod.Status.Conditions {
+		if pod.Status.Conditions[i].Type == corev1.DisruptionTarget {
+			return &pod.Status.Conditions[i]
+		}
+	}
+	return nil
 }
 
 // checkEvictable takes one disruption from the budgets that cover the pod.
@@ -240,7 +291,7 @@ func (s *Server) checkEvictable(ctx context.Context, q *request, pod *corev1.Pod
 		return err
 	}
 	if len(budgets) > 1 {
-		return apierrors.NewInternalError(fmt.Errorf("This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.")) //nolint:staticcheck // upstream's text
+		return statusError(http.StatusInternalServerError, "", "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.")
 	}
 	b := budgets[0]
 	if !podReady(pod) && b.Spec.UnhealthyPodEvictionPolicy != nil && *b.Spec.UnhealthyPodEvictionPolicy == policyv1.AlwaysAllow {

@@ -12,20 +12,12 @@ import (
 	"binnacle.io/core/kind"
 )
 
-// defaultColumns are upstream's for kinds that have none of their own.
-func defaultColumns() []kind.Column {
-	return []kind.Column{
-		{
-			TableColumnDefinition: metav1.TableColumnDefinition{Name: "Name", Type: "string", Format: "name", Description: "Name must be unique within a namespace."},
-			Cell:                  func(o client.Object, _ time.Time) any { return o.GetName() },
-		},
-		{
-			TableColumnDefinition: metav1.TableColumnDefinition{Name: "Created At", Type: "date", Description: "When the object was created, by the server's clock."},
-			Cell: func(o client.Object, _ time.Time) any {
-				return o.GetCreationTimestamp().UTC().Format(time.RFC3339)
-			},
-		},
+// columnsOf are those of the kind, or those of all kinds that have none.
+func columnsOf(k *kind.Kind) []kind.Column {
+	if len(k.Columns) > 0 {
+		return k.Columns
 	}
+	return kind.DefaultColumns()
 }
 
 // table shows objects as rows. definitions is false for all but the first event
@@ -39,10 +31,7 @@ func (s *Server) table(q *request, c *call, f format, objects []client.Object, m
 	default:
 		return nil, badRequest("includeObject: Invalid value: %q: must be 'Metadata', 'Object', 'None', or empty", include)
 	}
-	columns := q.kind.Columns
-	if len(columns) == 0 {
-		columns = defaultColumns()
-	}
+	columns := columnsOf(q.kind)
 	t := &metav1.Table{ListMeta: meta, Rows: make([]metav1.TableRow, 0, len(objects))}
 	t.APIVersion, t.Kind = "meta.k8s.io/"+f.asVersion, "Table"
 	if definitions {
@@ -66,7 +55,7 @@ func (s *Server) table(q *request, c *call, f format, objects []client.Object, m
 			}
 			row.Object = runtime.RawExtension{Raw: raw}
 		case metav1.IncludeObject:
-			raw, err := s.objectBytes(o, q.as, mediaJSON)
+			raw, err := s.rendering(q.as, mediaJSON).object(o)
 			if err != nil {
 				return nil, err
 			}

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strconv"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"binnacle.io/core/admission"
@@ -111,12 +114,13 @@ func (s *Server) prepareUpdate(ctx context.Context, q *request, cur client.Objec
 		return nil, nil, err
 	}
 	if uid := next.GetUID(); uid != "" && uid != cur.GetUID() {
-		return nil, nil, conflict(q.gr(), q.key.Name, "Precondition failed: UID in precondition: %v, UID in object meta: %v", uid, cur.GetUID())
+		return nil, nil, uidConflict(q, uid, cur.GetUID())
 	}
 	if rv := next.GetResourceVersion(); rv != "" && rv != "0" && rv != cur.GetResourceVersion() {
 		return nil, nil, conflict(q.gr(), q.key.Name, "%s", optimisticLock)
 	}
 	carryOver(next, cur)
+	q.warn(singleOwners(next)...)
 	dropManaged(next)
 	setDefaults(k, next)
 	if !owned {
@@ -137,6 +141,8 @@ func (s *Server) prepareUpdate(ctx context.Context, q *request, cur client.Objec
 		prepare(next, cur)
 	}
 	errs := validation.ValidateObjectMetaAccessorUpdate(next, cur, field.NewPath("metadata"))
+	errs = append(errs, validation.ValidateFinalizers(next.GetFinalizers(), field.NewPath("metadata", "finalizers"))...)
+	errs = append(errs, k.ValidateFinalizers(next)...)
 	if validate != nil {
 		errs = append(errs, validate(next, cur)...)
 	}
@@ -146,31 +152,48 @@ func (s *Server) prepareUpdate(ctx context.Context, q *request, cur client.Objec
 	if err := s.admission.Validate(ctx, attrs); err != nil {
 		return nil, attrs, err
 	}
-	if k.Warnings != nil && q.sub == nil {
+	switch {
+	case q.sub != nil:
+	case k.WarningsOnUpdate != nil:
+		q.warn(k.WarningsOnUpdate(next, cur)...)
+	case k.Warnings != nil:
 		q.warn(k.Warnings(next)...)
 	}
 	if unchanged(next, cur) {
 		return cur, attrs, nil
 	}
 	if q.dryRun {
-		return next, attrs, nil
+		next, err := s.store.Rehearse(q.gr(), next)
+		return next, attrs, err
 	}
-	if next.GetGeneration() != cur.GetGeneration() || (q.subName() != "status" && desiredChanged(next, cur)) {
+	if !k.Untraced && (next.GetGeneration() != cur.GetGeneration() || q.subName() != "status" && desiredChanged(next, cur)) {
 		setTrace(next, telemetry.Traceparent(ctx))
 	}
 	return next, attrs, nil
 }
 
-// carryOver keeps what no update may change.
+// uidConflict is upstream's answer to a write meant for another object of the
+// name, its storage's words included.
+func uidConflict(q *request, want, have types.UID) error {
+	return conflict(q.gr(), q.key.Name, "StorageError: invalid object, Code: 4, Key: /registry/%s/%s, ResourceVersion: 0, "+
+		"AdditionalErrorMsg: Precondition failed: UID in precondition: %v, UID in object meta: %v", q.kind.Prefix, q.key, want, have)
+}
+
+// carryOver keeps what no update may change. A deletion that an update makes up
+// is left for validation to refuse.
 func carryOver(next, cur client.Object) {
 	next.SetUID(cur.GetUID())
 	next.SetCreationTimestamp(cur.GetCreationTimestamp())
-	next.SetDeletionTimestamp(cur.GetDeletionTimestamp())
-	next.SetDeletionGracePeriodSeconds(cur.GetDeletionGracePeriodSeconds())
+	if t := cur.GetDeletionTimestamp(); t != nil {
+		next.SetDeletionTimestamp(t)
+	}
+	if g := cur.GetDeletionGracePeriodSeconds(); g != nil && next.GetDeletionGracePeriodSeconds() == nil {
+		next.SetDeletionGracePeriodSeconds(g)
+	}
 	next.SetGeneration(cur.GetGeneration())
 	next.SetResourceVersion(cur.GetResourceVersion())
 	next.SetSelfLink("")
-	if next.GetNamespace() == "" {
+	if next.GetNamespace() == "" || cur.GetNamespace() == "" {
 		next.SetNamespace(cur.GetNamespace())
 	}
 	if next.GetName() == "" {
@@ -211,6 +234,29 @@ func replace(q *request, obj client.Object) change {
 		if next.GetName() != "" && next.GetName() != q.key.Name {
 			return nil, false, badRequest("the name of the object (%s) does not match the name on the URL (%s)", next.GetName(), q.key.Name)
 		}
+		// Another object of the name is told first.
+		if uid := next.GetUID(); uid == "" || uid == cur.GetUID() {
+			if err := checkVersion(q, next); err != nil {
+				return nil, false, err
+			}
+		}
 		return next, false, nil
 	}
+}
+
+// checkVersion refuses a PUT whose resourceVersion is none, or is not there
+// where the kind demands one.
+func checkVersion(q *request, obj client.Object) error {
+	at := field.NewPath("metadata", "resourceVersion")
+	rv := obj.GetResourceVersion()
+	n, err := strconv.ParseUint(rv, 10, 64)
+	switch {
+	case rv != "" && err != nil:
+		return apierrors.NewInvalid(q.kind.Hub.GroupKind(), q.key.Name, field.ErrorList{field.Invalid(at, rv, err.Error())})
+	case n == 0 && q.kind.VersionedUpdate:
+		// Upstream names the resource here, not the kind.
+		return apierrors.NewInvalid(schema.GroupKind{Group: q.gr().Group, Kind: q.gr().Resource}, q.key.Name,
+			field.ErrorList{field.Invalid(at, 0, "must be specified for an update")})
+	}
+	return nil
 }

@@ -3,10 +3,12 @@ package api
 import (
 	"context"
 	"slices"
+	"strings"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -46,24 +48,27 @@ func (s *Server) reviewSelf(_ context.Context, q *request, obj client.Object) (c
 	return r, nil
 }
 
-// specAttributes turns the question of a review into authorizer's terms.
-func specAttributes(u *auth.User, res *authorizationv1.ResourceAttributes, non *authorizationv1.NonResourceAttributes) auth.Attributes {
-	if res == nil {
-		return auth.Attributes{User: u, Verb: non.Verb, Path: non.Path}
+// decide answers the question of a review.
+func (s *Server) decide(ctx context.Context, u *auth.User, res *authorizationv1.ResourceAttributes, non *authorizationv1.NonResourceAttributes) authorizationv1.SubjectAccessReviewStatus {
+	a, notes := auth.ReviewAttributes(u, res, non)
+	d, reason, err := s.authz.Authorize(ctx, a)
+	if err != nil {
+		notes = append([]string{err.Error()}, notes...)
 	}
-	return auth.Attributes{
-		User: u, Verb: res.Verb, Group: res.Group, Version: res.Version, Resource: res.Resource,
-		Subresource: res.Subresource, Namespace: res.Namespace, Name: res.Name,
+	return authorizationv1.SubjectAccessReviewStatus{
+		Allowed: d == auth.Allow, Denied: d == auth.Deny, Reason: reason, EvaluationError: strings.Join(notes, "; "),
 	}
 }
 
-func (s *Server) decide(ctx context.Context, a auth.Attributes) authorizationv1.SubjectAccessReviewStatus {
-	d, reason, err := s.authz.Authorize(ctx, a)
-	st := authorizationv1.SubjectAccessReviewStatus{Allowed: d == auth.Allow, Denied: d == auth.Deny, Reason: reason}
-	if err != nil {
-		st.EvaluationError = err.Error()
+// noMetadata refuses reviews with metadata, of which only a local one's
+// namespace means anything.
+func noMetadata(m metav1.ObjectMeta, detail string) field.ErrorList {
+	shown := m
+	m.ManagedFields = nil
+	if apiequality.Semantic.DeepEqual(m, metav1.ObjectMeta{}) {
+		return nil
 	}
-	return st
+	return field.ErrorList{field.Invalid(field.NewPath("metadata"), shown, detail)}
 }
 
 func validateReviewSpec(res *authorizationv1.ResourceAttributes, non *authorizationv1.NonResourceAttributes) field.ErrorList {
@@ -72,21 +77,23 @@ func validateReviewSpec(res *authorizationv1.ResourceAttributes, non *authorizat
 	case res != nil && non != nil:
 		return field.ErrorList{field.Invalid(at.Child("nonResourceAttributes"), non, "cannot be specified in combination with resourceAttributes")}
 	case res == nil && non == nil:
-		return field.ErrorList{field.Invalid(at.Child("resourceAttributes"), res, "exactly one of nonResourceAttributes or resourceAttributes must be specified")}
+		return field.ErrorList{field.Invalid(at.Child("resourceAttributes"), non, "exactly one of nonResourceAttributes or resourceAttributes must be specified")}
 	}
-	return nil
+	return auth.ValidateReview(res)
 }
 
-func invalidReview(kind string, errs field.ErrorList) error {
-	return apierrors.NewInvalid(schema.GroupKind{Group: authorizationv1.GroupName, Kind: kind}, "", errs)
+// invalidReview names no kind, as upstream.
+func invalidReview(errs field.ErrorList) error {
+	return apierrors.NewInvalid(schema.GroupKind{Group: authorizationv1.GroupName}, "", errs)
 }
 
 func (s *Server) reviewSelfAccess(ctx context.Context, q *request, obj client.Object) (client.Object, error) {
 	r := obj.(*authorizationv1.SelfSubjectAccessReview)
-	if errs := validateReviewSpec(r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes); len(errs) > 0 {
-		return nil, invalidReview("SelfSubjectAccessReview", errs)
+	errs := validateReviewSpec(r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes)
+	if errs = append(errs, noMetadata(r.ObjectMeta, "must be empty")...); len(errs) > 0 {
+		return nil, invalidReview(errs)
 	}
-	r.Status = s.decide(ctx, specAttributes(q.user, r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes))
+	r.Status = s.decide(ctx, q.user, r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes)
 	return r, nil
 }
 
@@ -111,16 +118,20 @@ func validateSubject(spec *authorizationv1.SubjectAccessReviewSpec) field.ErrorL
 
 func (s *Server) reviewAccess(ctx context.Context, _ *request, obj client.Object) (client.Object, error) {
 	r := obj.(*authorizationv1.SubjectAccessReview)
-	if errs := validateSubject(&r.Spec); len(errs) > 0 {
-		return nil, invalidReview("SubjectAccessReview", errs)
+	errs := validateSubject(&r.Spec)
+	if errs = append(errs, noMetadata(r.ObjectMeta, "must be empty")...); len(errs) > 0 {
+		return nil, invalidReview(errs)
 	}
-	r.Status = s.decide(ctx, specAttributes(subject(&r.Spec), r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes))
+	r.Status = s.decide(ctx, subject(&r.Spec), r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes)
 	return r, nil
 }
 
 func (s *Server) reviewLocalAccess(ctx context.Context, q *request, obj client.Object) (client.Object, error) {
 	r := obj.(*authorizationv1.LocalSubjectAccessReview)
 	errs := validateSubject(&r.Spec)
+	local := r.ObjectMeta
+	local.Namespace = ""
+	errs = append(errs, noMetadata(local, "must be empty except for namespace")...)
 	if r.Spec.NonResourceAttributes != nil {
 		errs = append(errs, field.Invalid(field.NewPath("spec", "nonResourceAttributes"), r.Spec.NonResourceAttributes, "disallowed on this kind of request"))
 	}
@@ -128,9 +139,9 @@ func (s *Server) reviewLocalAccess(ctx context.Context, q *request, obj client.O
 		errs = append(errs, field.Invalid(field.NewPath("spec", "resourceAttributes", "namespace"), ra.Namespace, "must match metadata.namespace"))
 	}
 	if len(errs) > 0 {
-		return nil, invalidReview("LocalSubjectAccessReview", errs)
+		return nil, invalidReview(errs)
 	}
-	r.Status = s.decide(ctx, specAttributes(subject(&r.Spec), r.Spec.ResourceAttributes, nil))
+	r.Status = s.decide(ctx, subject(&r.Spec), r.Spec.ResourceAttributes, nil)
 	return r, nil
 }
 
@@ -179,26 +190,12 @@ func (s *Server) reviewToken(ctx context.Context, _ *request, obj client.Object)
 	if len(asked) == 0 {
 		asked = s.cfg.Audiences
 	}
-	r.Status = authenticationv1.TokenReviewStatus{}
-	var failure string
-	for _, v := range s.cfg.Verifiers {
-		u, matched, ok, err := v.VerifyToken(ctx, r.Spec.Token, slices.Clone(asked))
-		if err != nil {
-			failure = err.Error()
-			continue
-		}
-		if !ok {
-			continue
-		}
-		r.Status.Authenticated = true
-		r.Status.User = userInfo(auth.Authenticated(u))
-		r.Status.Audiences = matched
+	u, matched, err := auth.Verify(ctx, s.cfg.Verifiers, r.Spec.Token, slices.Clone(asked))
+	if err != nil {
+		r.Status = authenticationv1.TokenReviewStatus{Error: err.Error()}
 		return r, nil
 	}
-	if failure == "" {
-		failure = "invalid bearer token"
-	}
-	r.Status.Error = failure
+	r.Status = authenticationv1.TokenReviewStatus{Authenticated: true, User: userInfo(u), Audiences: matched}
 	return r, nil
 }
 

@@ -76,8 +76,13 @@ func (s *Server) listVirtual(ctx context.Context, q *request, f store.Filter) ([
 	return out, nil
 }
 
-// componentStatuses reports the server's health checks, one component each.
+// componentStatuses reports the health of etcd and of the components that run
+// beside the server.
 type componentStatuses struct{ s *Server }
+
+func (c componentStatuses) all() []Check {
+	return append([]Check{{Name: "etcd-0", OK: c.s.store.Healthy}}, c.s.cfg.Components...)
+}
 
 func (c componentStatuses) status(ctx context.Context, check Check) *corev1.ComponentStatus {
 	cond := corev1.ComponentCondition{Type: corev1.ComponentHealthy, Status: corev1.ConditionTrue, Message: "ok"}
@@ -89,7 +94,7 @@ func (c componentStatuses) status(ctx context.Context, check Check) *corev1.Comp
 
 // Get implements Reader.
 func (c componentStatuses) Get(ctx context.Context, key client.Key) (client.Object, error) {
-	for _, check := range c.s.checks() {
+	for _, check := range c.all() {
 		if check.Name == key.Name {
 			return c.status(ctx, check), nil
 		}
@@ -100,7 +105,7 @@ func (c componentStatuses) Get(ctx context.Context, key client.Key) (client.Obje
 // List implements Reader.
 func (c componentStatuses) List(ctx context.Context, _ string) ([]client.Object, error) {
 	var out []client.Object
-	for _, check := range c.s.checks() {
+	for _, check := range c.all() {
 		out = append(out, c.status(ctx, check))
 	}
 	return out, nil

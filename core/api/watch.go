@@ -1,17 +1,17 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -95,7 +95,13 @@ func (s *Server) serveWatch(c *call, q *request) error {
 		return err
 	}
 
-	out := &watchWriter{s: s, c: c, q: q, f: f, ctl: http.NewResponseController(c.w)}
+	out := &watchWriter{s: s, c: c, q: q, f: f, ctl: http.NewResponseController(c.w), objects: s.rendering(q.as, f.media)}
+	if f.as == "PartialObjectMetadata" {
+		out.objects = s.metaRendering(f.asVersion, f.media)
+	}
+	g := q.as.gvk
+	out.events = s.metrics.watchEvents.WithLabelValues(g.Group, g.Version, q.kind.Resource)
+	out.sizes = s.metrics.watchSizes.WithLabelValues(g.Group, g.Version, q.kind.Resource)
 	h := c.w.Header()
 	h.Set("Content-Type", f.contentType(true))
 	c.sendWarnings(q)
@@ -117,6 +123,7 @@ func (s *Server) serveWatch(c *call, q *request) error {
 		}
 	}
 	out.flush()
+	s.initialized(c, len(start.initial))
 	start.initial = nil
 	s.follow(ctx, out, start.cursor, o.AllowWatchBookmarks)
 	return nil
@@ -134,50 +141,65 @@ func (s *Server) endOnStop(ctx context.Context, cancel context.CancelFunc) {
 // follow sends events until the client goes, the time is over or the cursor is
 // lost.
 func (s *Server) follow(ctx context.Context, out *watchWriter, cur *store.Cursor, bookmarks bool) {
-	next := time.Now().Add(s.cfg.BookmarkInterval)
-	if end, ok := ctx.Deadline(); ok && end.Add(-2*time.Second).Before(next) {
-		next = end.Add(-2 * time.Second)
+	var due time.Time
+	if bookmarks {
+		due = time.Now().Add(s.cfg.BookmarkInterval)
+		if end, ok := ctx.Deadline(); ok && end.Add(-2*time.Second).Before(due) {
+			due = end.Add(-2 * time.Second)
+		}
+	}
+	for {
+		err := followUntil(ctx, out, cur, due)
+		if errors.Is(err, errBookmarkDue) {
+			due = time.Now().Add(s.cfg.BookmarkInterval)
+			err = out.bookmark(cur.Bookmark(), false)
+		}
+		out.flush()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// followUntil sends events until a bookmark is due; a zero time is never.
+func followUntil(ctx context.Context, out *watchWriter, cur *store.Cursor, due time.Time) error {
+	until := ctx
+	if !due.IsZero() {
+		var cancel context.CancelFunc
+		until, cancel = context.WithDeadline(ctx, due)
+		defer cancel()
 	}
 	for {
 		ev, ready, err := cur.TryNext()
 		if err == nil && !ready {
 			out.flush()
-			ev, err = s.waitEvent(ctx, cur, next, bookmarks)
+			ev, err = cur.Next(until)
+			if err != nil && until.Err() != nil && ctx.Err() == nil {
+				return errBookmarkDue
+			}
 		}
 		switch {
-		case errors.Is(err, errBookmarkDue):
-			next = time.Now().Add(s.cfg.BookmarkInterval)
-			err = out.bookmark(cur.Bookmark(), false)
-			out.flush()
 		case err == nil:
 			err = out.send(ev.Type, ev.Entry)
 		case ctx.Err() == nil && !errors.Is(err, io.EOF):
 			out.fail(err)
 		}
 		if err != nil {
-			out.flush()
-			return
+			return err
 		}
 	}
 }
 
 var errBookmarkDue = errors.New("a bookmark is due")
 
-func (s *Server) waitEvent(ctx context.Context, cur *store.Cursor, bookmark time.Time, bookmarks bool) (store.Event, error) {
-	if !bookmarks {
-		return cur.Next(ctx)
-	}
-	if ctx.Err() == nil && !time.Now().Before(bookmark) {
-		return store.Event{}, errBookmarkDue
-	}
-	until, cancel := context.WithDeadline(ctx, bookmark)
-	defer cancel()
-	ev, err := cur.Next(until)
-	if err != nil && until.Err() != nil && ctx.Err() == nil {
-		return ev, errBookmarkDue
-	}
-	return ev, err
-}
+// A client on HTTP/1.1 that reads nothing for stalledAfter is cut off; the
+// deadline is moved at most every stalledCheck. On HTTP/2 a client whose
+// connection stands still does not answer pings, and one that leaves a single
+// stream unread holds nothing but that stream.
+const (
+	stalledAfter = time.Minute
+	stalledCheck = 15 * time.Second
+)
 
 // watchWriter frames events for one client.
 type watchWriter struct {
@@ -186,26 +208,54 @@ type watchWriter struct {
 	q   *request
 	f   format
 	ctl *http.ResponseController
+	// objects makes what events carry, unless those are Tables.
+	objects *rendering
+	events  prometheus.Counter
+	sizes   prometheus.Observer
 	// columns have been sent (Table).
 	columns bool
-	buf     []byte
+
+	head     []byte // of the frame being written, reused
+	out      chunks // its buffer is borrowed while it holds something
+	deadline time.Time
+}
+
+func (w *watchWriter) write(p []byte) error {
+	if w.out.buf == nil {
+		w.out.to, w.out.buf = w.c.w, borrow(&w.s.buffers.chunks, chunkBytes)
+		w.patience()
+	}
+	_, err := w.out.Write(p)
+	return err
 }
 
 func (w *watchWriter) flush() {
+	if w.out.buf != nil {
+		if w.out.flush(); w.out.err == nil {
+			giveBack(&w.s.buffers.chunks, w.out.buf)
+			w.out.buf = nil
+		}
+	}
 	// A client that is gone is found by the next write.
 	_ = w.ctl.Flush()
+}
+
+// patience moves the deadline of writes.
+func (w *watchWriter) patience() {
+	if now := time.Now(); w.c.r.ProtoMajor == 1 && now.Sub(w.deadline) > stalledCheck-stalledAfter {
+		w.deadline = now.Add(stalledAfter)
+		// Connections without deadlines (tests) have no network to stall.
+		_ = w.ctl.SetWriteDeadline(w.deadline)
+	}
 }
 
 func (w *watchWriter) send(t client.EventType, e *store.Entry) error {
 	var data []byte
 	var err error
-	switch w.f.as {
-	case "":
-		data, err = w.s.entryBytes(e, w.q.as, w.f.media)
-	case "Table":
+	if w.f.as == "Table" {
 		data, err = w.tableBytes([]client.Object{e.Object}, e.Object.GetResourceVersion())
-	default:
-		data, err = w.s.codecs.encode(partial(e.Object, w.f.asVersion), w.f.media, false)
+	} else {
+		data, err = w.objects.entry(e)
 	}
 	if err != nil {
 		w.fail(err)
@@ -233,24 +283,17 @@ func (w *watchWriter) bookmark(revision int64, initialEnd bool) error {
 	}
 	var data []byte
 	var err error
-	switch w.f.as {
-	case "":
-		data, err = w.s.objectBytes(o, w.q.as, w.f.media)
-	case "Table":
-		data, err = w.bookmarkTable(o)
-	default:
-		data, err = w.s.codecs.encode(partial(o, w.f.asVersion), w.f.media, false)
+	if w.f.as == "Table" {
+		// The annotation is on its row's metadata, as upstream.
+		data, err = w.tableBytes([]client.Object{o}, o.GetResourceVersion())
+	} else {
+		data, err = w.objects.object(o)
 	}
 	if err != nil {
 		w.fail(err)
 		return err
 	}
 	return w.event(client.Bookmark, data)
-}
-
-// bookmarkTable has the annotation on its row's metadata, as upstream.
-func (w *watchWriter) bookmarkTable(o client.Object) ([]byte, error) {
-	return w.tableBytes([]client.Object{o}, o.GetResourceVersion())
 }
 
 // fail ends the stream with an ERROR event.
@@ -267,33 +310,33 @@ func (w *watchWriter) fail(err error) {
 }
 
 func (w *watchWriter) event(t client.EventType, object []byte) error {
-	w.buf = w.buf[:0]
+	tail := ""
+	w.head = w.head[:0]
 	if w.f.protobuf() {
-		w.buf = append(w.buf, 0, 0, 0, 0)
-		w.buf = appendField(w.buf, 1<<3|2, []byte(t))
 		// WatchEvent.object is a RawExtension, whose field 1 is the object.
 		size := fieldSize(len(object))
-		w.buf = append(w.buf, 2<<3|2)
-		w.buf = binary.AppendUvarint(w.buf, uint64(size))
-		w.buf = appendField(w.buf, 1<<3|2, object)
-		binary.BigEndian.PutUint32(w.buf, uint32(len(w.buf)-4))
+		w.head = append(w.head, 0, 0, 0, 0)
+		w.head = appendField(w.head, 1<<3|2, []byte(t))
+		w.head = append(w.head, 2<<3|2)
+		w.head = binary.AppendUvarint(w.head, uint64(size))
+		w.head = append(w.head, 1<<3|2)
+		w.head = binary.AppendUvarint(w.head, uint64(len(object)))
+		binary.BigEndian.PutUint32(w.head, uint32(len(w.head)+len(object)-4))
 	} else {
-		name, err := json.Marshal(string(t))
-		if err != nil {
-			return fmt.Errorf("cannot encode event type %q: %w", t, err)
-		}
-		w.buf = append(w.buf, `{"type":`...)
-		w.buf = append(w.buf, name...)
-		w.buf = append(w.buf, `,"object":`...)
-		for len(object) > 0 && object[len(object)-1] == '\n' {
-			object = object[:len(object)-1]
-		}
-		w.buf = append(w.buf, object...)
-		w.buf = append(w.buf, "}\n"...)
+		object = bytes.TrimRight(object, "\n")
+		w.head = append(w.head, `{"type":"`...)
+		w.head = append(w.head, t...)
+		w.head = append(w.head, `","object":`...)
+		tail = "}\n"
 	}
-	g := w.q.as.gvk
-	w.s.metrics.watchEvents.WithLabelValues(g.Group, g.Version, w.q.kind.Resource).Inc()
-	w.s.metrics.watchSizes.WithLabelValues(g.Group, g.Version, w.q.kind.Resource).Observe(float64(len(w.buf)))
-	_, err := w.c.w.Write(w.buf)
+	w.events.Inc()
+	w.sizes.Observe(float64(len(w.head) + len(object) + len(tail)))
+	err := w.write(w.head)
+	if err == nil {
+		err = w.write(object)
+	}
+	if err == nil && tail != "" {
+		err = w.write([]byte(tail))
+	}
 	return err
 }

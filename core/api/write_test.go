@@ -3,6 +3,7 @@ package api_test
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
@@ -402,9 +403,35 @@ func TestEviction(t *testing.T) {
 		t.Errorf("against the budget: %v", err)
 	}
 	setAllowed(1)
+	// What keeps the pod sees why it goes.
+	hold := func(finalizers ...string) *corev1.Pod {
+		t.Helper()
+		p, err := client.Modify(ctx, s.Client, "default", "e", "", func(p *corev1.Pod) (bool, error) {
+			p.Finalizers = finalizers
+			return true, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	stale := hold("example.com/hold").ResourceVersion
+	ev.DeleteOptions = metav1.NewPreconditionDeleteOptions("another")
+	if err := k.PolicyV1().Evictions("default").Evict(ctx, ev); !apierrors.IsConflict(err) {
+		t.Errorf("of another pod by that name: %v", err)
+	}
+	setAllowed(1)
+	ev.DeleteOptions = &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{ResourceVersion: &stale}}
 	if err := k.PolicyV1().Evictions("default").Evict(ctx, ev); err != nil {
 		t.Fatal(err)
 	}
+	if going, err := k.CoreV1().Pods("default").Get(ctx, "e", metav1.GetOptions{}); err != nil || going.DeletionTimestamp == nil ||
+		!slices.ContainsFunc(going.Status.Conditions, func(c corev1.PodCondition) bool {
+			return c.Type == corev1.DisruptionTarget && c.Status == corev1.ConditionTrue && c.Reason == "EvictionByEvictionAPI"
+		}) {
+		t.Errorf("while it goes: %v %+v", err, going.Status)
+	}
+	hold()
 	if _, err := k.CoreV1().Pods("default").Get(ctx, "e", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 		t.Errorf("still there: %v", err)
 	}

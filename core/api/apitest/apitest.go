@@ -20,6 +20,8 @@ import (
 
 	"binnacle.io/core/admission"
 	"binnacle.io/core/api"
+	"binnacle.io/core/api/openapi"
+	"binnacle.io/core/audit"
 	"binnacle.io/core/auth"
 	"binnacle.io/core/client"
 	"binnacle.io/core/cluster/bootstrap"
@@ -59,6 +61,7 @@ type settings struct {
 	store   func(*store.Config)
 	plugins func(c client.Client) []admission.Plugin
 	hub     *telemetry.Hub
+	audit   *audit.Policy
 }
 
 // WithAPI changes the API server's configuration.
@@ -71,6 +74,9 @@ func WithStore(f func(*store.Config)) Option { return func(s *settings) { s.stor
 func WithPlugins(f func(c client.Client) []admission.Plugin) Option {
 	return func(s *settings) { s.plugins = f }
 }
+
+// WithAuditPolicy audits as p says instead of everything at level Metadata.
+func WithAuditPolicy(p *audit.Policy) Option { return func(s *settings) { s.audit = p } }
 
 // WithHub uses the given hub, for tests that look at spans.
 func WithHub(h *telemetry.Hub) Option { return func(s *settings) { s.hub = h } }
@@ -132,26 +138,32 @@ func Start(t testing.TB, opts ...Option) *Server {
 	discovery, err := tokens.Discovery()
 	must("token discovery")
 	rbac := auth.NewRBAC()
-	authn := auth.NewUnion(auth.NewCertificates(s.PKI.Pool(), nil), auth.NewBearer(tokens.Audiences(), tokens))
+	joining, nodes := auth.NewBootstrapTokens(tokens.Audiences(), nil), auth.NewNode()
+	authn := auth.NewUnion(auth.NewCertificates(s.PKI.Pool(), nil), auth.NewBearer(tokens.Audiences(), tokens, joining))
 	s.Chain, err = admission.NewChain(s.Telemetry)
 	must("admission")
 
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must("listener")
 	port := l.Addr().(*net.TCPAddr).Port
+	record, err := audit.New(s.Audit, set.audit, s.Telemetry)
+	must("audit")
 	cfg := api.Config{
-		Listener: l, TLS: api.ServerTLS(s.PKI.APIServer.TLS()), Audit: s.Audit,
-		Tokens: tokens, Verifiers: []auth.TokenVerifier{tokens}, Audiences: tokens.Audiences(), OIDC: discovery, Rules: rbac,
+		Listener: l, TLS: api.ServerTLS(s.PKI.APIServer.TLS()), Audit: record,
+		Tokens: tokens, Verifiers: []auth.TokenVerifier{tokens, joining}, Audiences: tokens.Audiences(), OIDC: discovery, Rules: rbac,
 		NodeTLS: &tls.Config{Certificates: []tls.Certificate{s.PKI.APIServerKubeletClient.TLS()}, RootCAs: s.PKI.Pool()},
 	}
+	cfg.OpenAPI = openapi.New(s.Kinds)
 	if set.api != nil {
 		set.api(&cfg)
 	}
-	authorizers := auth.NewAuthorizers(auth.Masters(), rbac)
+	authorizers := auth.NewAuthorizers(auth.Masters(), nodes, rbac)
 	s.API, err = api.New(cfg, s.Store, s.Kinds, authn, authorizers, s.Chain, s.Telemetry)
 	must("pipeline")
 	s.Client = s.API.Client(&auth.User{Name: "system:apiserver", Groups: []string{auth.GroupMasters}})
 	tokens.Use(s.Client)
+	joining.Use(s.Client)
+	nodes.Use(s.Client)
 
 	services, err := admission.NewServices(admission.ServicesConfig{}, s.Client, s.Telemetry)
 	must("service allocation")
@@ -192,6 +204,11 @@ func Start(t testing.TB, opts ...Option) *Server {
 	case <-rbac.Ready():
 	case <-begin.Done():
 		t.Fatal("cannot start the test API server: RBAC is not ready")
+	}
+	select {
+	case <-s.API.FlowReady():
+	case <-begin.Done():
+		t.Fatal("cannot start the test API server: priority and fairness is not ready")
 	}
 
 	s.URL = "https://" + l.Addr().String()

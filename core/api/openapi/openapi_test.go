@@ -44,7 +44,7 @@ func TestIndexLeadsToEveryDocument(t *testing.T) {
 		if err := json.Unmarshal(b, doc); err != nil {
 			t.Fatalf("%s: %v", path, err)
 		}
-		if len(doc.Paths.Paths) == 0 || len(doc.Components.Schemas) == 0 {
+		if len(doc.Paths.Paths) == 0 {
 			t.Errorf("%s: %d paths, %d schemas", path, len(doc.Paths.Paths), len(doc.Components.Schemas))
 		}
 		for name, s := range doc.Components.Schemas {
@@ -103,8 +103,8 @@ func TestPodSchema(t *testing.T) {
 			t.Errorf("patch of a pod knows %v, lacks %s", names, want)
 		}
 	}
-	if q := doc.Components.Schemas["io.k8s.apimachinery.pkg.api.resource.Quantity"]; q == nil || len(q.Type) == 0 || q.Type[0] != "string" {
-		t.Errorf("Quantity is %v, want a string", q)
+	if q := doc.Components.Schemas["io.k8s.apimachinery.pkg.api.resource.Quantity"]; q == nil || len(q.OneOf) != 2 {
+		t.Errorf("Quantity is %v, want a string or a number", q)
 	}
 }
 

@@ -1,241 +1,352 @@
 package openapi
 
 import (
+	"net/http"
 	"reflect"
 	"slices"
 	"strings"
+	"unicode"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/kube-openapi/pkg/validation/spec"
+	kubeversion "k8s.io/apimachinery/pkg/version"
+	"k8s.io/kube-openapi/pkg/common"
 
 	"binnacle.io/core/kind"
 )
 
+// The media types of objects, of patches and of watches.
+const (
+	mediaJSON     = "application/json"
+	mediaYAML     = "application/yaml"
+	mediaProtobuf = "application/vnd.kubernetes.protobuf"
+)
+
+func objectMedia() []string { return []string{mediaJSON, mediaYAML, mediaProtobuf} }
+
+func streamMedia() []string {
+	return append(objectMedia(), mediaJSON+";stream=watch", mediaProtobuf+";stream=watch")
+}
+
+func patchMedia() []string {
+	return []string{"application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json", "application/apply-patch+yaml"}
+}
+
 // everyVerb is what a kind answers that names no verbs.
-var everyVerb = []string{"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}
+func everyVerb() []string {
+	return []string{"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}
+}
 
-// describe adds one resource of a group version: its definitions and paths.
-func (d *definitions) describe(paths map[string]spec.PathItem, m kind.Match, scheme *runtime.Scheme) {
-	k, gvk := m.Kind, m.GVK()
-	object, list := k.New, k.NewList
-	if m.Version != nil {
-		list = m.Version.NewList
-	}
-	var obj runtime.Object
-	if m.Version != nil {
-		obj = m.Version.New()
-	} else {
-		obj = object()
-	}
-	body := d.of(reflect.TypeOf(obj))
-	d.mark(nameOf(obj), gvk)
-	listBody := body
-	if list != nil {
-		if l := list(); l != nil {
-			listBody = d.of(reflect.TypeOf(l))
-			d.mark(nameOf(l), gvk.GroupVersion().WithKind(gvk.Kind+"List"))
-		}
-	}
+const prettyDoc = "If 'true', then the output is pretty printed. Defaults to 'false' unless the user-agent indicates a browser or command-line HTTP tool (curl and wget)."
 
-	base := "/apis/" + gvk.Group + "/" + gvk.Version
-	if gvk.Group == "" {
-		base = "/api/" + gvk.Version
-	}
-	tag := strings.ReplaceAll(strings.TrimPrefix(base, "/"), "/", "_")
-	p := maker{d: d, gvk: gvk, tag: tag}
+// resource makes the operations of one resource of a group version.
+type resource struct {
+	d          *definitions
+	scheme     *runtime.Scheme
+	m          kind.Match
+	base       string // of the group version
+	body, list any    // models; list is nil for kinds without lists
+	out        []common.Route
+}
+
+// routesOf are the operations of a resource.
+func routesOf(d *definitions, scheme *runtime.Scheme, m kind.Match) []common.Route {
+	gvk := m.GVK()
+	r := &resource{d: d, scheme: scheme, m: m, base: groupVersionPath(gvk.GroupVersion())}
+	r.models()
+	k := m.Kind
 	verbs := k.Verbs
 	if len(verbs) == 0 {
-		verbs = everyVerb
+		verbs = everyVerb()
 	}
-	if !k.ClusterScoped {
-		if slices.Contains(verbs, "list") {
-			paths[base+"/"+k.Resource] = p.item(nil, p.op("get", "list", "AllNamespaces", nil, listBody, listParameters()))
+	r.collection(verbs)
+	r.single(verbs)
+	for i := range k.Subresources {
+		r.subresource(&k.Subresources[i])
+	}
+	return r.out
+}
+
+func groupVersionPath(gv schema.GroupVersion) string {
+	if gv.Group == "" {
+		return "/api/" + gv.Version
+	}
+	return "/apis/" + gv.Group + "/" + gv.Version
+}
+
+func (r *resource) models() {
+	k, v, gvk := r.m.Kind, r.m.Version, r.m.GVK()
+	object, list := runtime.Object(nil), k.NewList
+	if v != nil {
+		object, list = v.New(), v.NewList
+	} else {
+		object = k.New()
+	}
+	if _, custom := object.(runtime.Unstructured); custom {
+		r.body = r.d.custom(gvk, false)
+		r.list = r.d.custom(gvk.GroupVersion().WithKind(gvk.Kind+"List"), true)
+		return
+	}
+	r.body = r.d.add(reflect.TypeOf(object))
+	if list != nil {
+		r.list = r.d.add(reflect.TypeOf(list()))
+	}
+}
+
+// namespaced is "Namespaced" in the operations of such kinds.
+func (r *resource) namespaced() string {
+	if r.m.Kind.ClusterScoped {
+		return ""
+	}
+	return "Namespaced"
+}
+
+// path is where the collection is, below prefix, with its parameters.
+func (r *resource) path(prefix string) (string, []parameter) {
+	if r.m.Kind.ClusterScoped {
+		return r.base + prefix + "/" + r.m.Kind.Resource, nil
+	}
+	return r.base + prefix + "/namespaces/{namespace}/" + r.m.Kind.Resource,
+		[]parameter{pathParameter("namespace", "object name and auth scope, such as for teams and projects")}
+}
+
+func (r *resource) nameOf(kind string) parameter { return pathParameter("name", "name of the "+kind) }
+
+// add completes an operation with what all have in common.
+func (r *resource) add(o route, action string, gvk schema.GroupVersionKind) {
+	o.metadata = map[string]any{"x-kubernetes-action": action, "x-kubernetes-group-version-kind": metav1.GroupVersionKind(gvk)}
+	if o.consumes == nil {
+		o.consumes = []string{"*/*"}
+	}
+	r.out = append(r.out, o)
+}
+
+func (r *resource) collection(verbs []string) {
+	gvk, k := r.m.GVK(), r.m.Kind
+	path, at := r.path("")
+	list := func(path, operation, suffix string, at []parameter) {
+		doc := "list objects of kind " + gvk.Kind
+		if slices.Contains(verbs, "watch") {
+			doc = "list or watch objects of kind " + gvk.Kind
 		}
-		base += "/namespaces/{namespace}"
-		p.shared = append(p.shared, pathParameter("namespace", "object name and auth scope, such as for teams and projects"))
+		r.add(route{
+			method: http.MethodGet, path: path, operation: operation + gvk.Kind + suffix, doc: doc, produces: streamMedia(),
+			responses: ok(r.list), parameters: join(pretty(), queryParameters(metav1.ListOptions{}), at),
+		}, "list", gvk)
 	}
-	p.collection(paths, base+"/"+k.Resource, verbs, body, listBody)
-	p.shared = append(p.shared, pathParameter("name", "name of the "+gvk.Kind))
-	p.single(paths, base+"/"+k.Resource+"/{name}", verbs, body)
-	for _, sub := range k.Subresources {
-		subBody, subGVK := body, gvk
-		if sub.Body != (schema.GroupVersionKind{}) {
-			o, err := scheme.New(sub.Body)
-			if err != nil {
-				continue // a connection (log, exec) has no body
-			}
-			subBody, subGVK = d.of(reflect.TypeOf(o)), sub.Body
-			if _, marked := d.schemas[nameOf(o)].Extensions["x-kubernetes-group-version-kind"]; !marked {
-				d.mark(nameOf(o), sub.Body)
-			}
-		}
-		sp := maker{d: d, gvk: subGVK, tag: tag, shared: p.shared}
-		path := base + "/" + k.Resource + "/{name}/" + sub.Name
-		sp.single(paths, path, sub.Verbs, subBody)
-		if slices.Contains(sub.Verbs, "create") {
-			item := paths[path]
-			item.Post = sp.op("post", "post", "", &subBody, subBody, writeParameters()).Operation
-			item.Parameters = sp.shared
-			paths[path] = item
-		}
+	watch := func(path, operation, suffix string, at []parameter) {
+		r.add(route{
+			method: http.MethodGet, path: path, operation: operation + gvk.Kind + "List" + suffix, produces: streamMedia(),
+			doc:       "watch individual changes to a list of " + gvk.Kind + ". deprecated: use the 'watch' parameter with a list operation instead.",
+			responses: ok(r.d.add(reflect.TypeFor[metav1.WatchEvent]())), parameters: join(pretty(), queryParameters(metav1.ListOptions{}), at),
+		}, "watchlist", gvk)
 	}
-}
-
-func nameOf(o runtime.Object) string {
-	if m, ok := o.(modelNamed); ok {
-		return m.OpenAPIModelName()
-	}
-	return ""
-}
-
-// maker makes the operations of one resource.
-type maker struct {
-	d      *definitions
-	gvk    schema.GroupVersionKind
-	tag    string
-	shared []spec.Parameter
-}
-
-// method is an operation with the HTTP method it answers.
-type method struct {
-	name string
-	*spec.Operation
-}
-
-func (m maker) collection(paths map[string]spec.PathItem, path string, verbs []string, body, list spec.Schema) {
-	var ops []method
 	if slices.Contains(verbs, "list") {
-		ops = append(ops, m.op("get", "list", "", nil, list, listParameters()))
+		list(path, "list"+r.namespaced(), "", at)
+		if !k.ClusterScoped {
+			list(r.base+"/"+k.Resource, "list", "ForAllNamespaces", nil)
+		}
+	}
+	if slices.Contains(verbs, "watch") {
+		watchPath, _ := r.path("/watch")
+		watch(watchPath, "watch"+r.namespaced(), "", at)
+		if !k.ClusterScoped {
+			watch(r.base+"/watch/"+k.Resource, "watch", "ForAllNamespaces", nil)
+		}
 	}
 	if slices.Contains(verbs, "create") {
-		ops = append(ops, m.op("post", "post", "", &body, body, writeParameters()))
+		r.add(route{
+			method: http.MethodPost, path: path, operation: "create" + r.namespaced() + gvk.Kind, doc: "create" + article(gvk.Kind) + gvk.Kind,
+			produces: objectMedia(), reads: r.body, responses: created(r.body), parameters: join(pretty(), queryParameters(metav1.CreateOptions{}), at),
+		}, "post", gvk)
 	}
 	if slices.Contains(verbs, "deletecollection") {
-		options, status := m.d.of(reflect.TypeFor[metav1.DeleteOptions]()), m.d.of(reflect.TypeFor[metav1.Status]())
-		ops = append(ops, m.op("delete", "deletecollection", "", &options, status, append(deleteParameters(), listParameters()...)))
-	}
-	if len(ops) > 0 {
-		paths[path] = m.item(m.shared, ops...)
+		r.add(route{
+			method: http.MethodDelete, path: path, operation: "deletecollection" + r.namespaced() + gvk.Kind, doc: "delete collection of " + gvk.Kind,
+			produces: objectMedia(), reads: r.d.add(reflect.TypeFor[metav1.DeleteOptions]()), bodyOptional: true,
+			responses:  ok(r.d.add(reflect.TypeFor[metav1.Status]())),
+			parameters: join(pretty(), queryParameters(metav1.DeleteOptions{}), queryParameters(metav1.ListOptions{}, "watch", "allowWatchBookmarks"), at),
+		}, "deletecollection", gvk)
 	}
 }
 
-func (m maker) single(paths map[string]spec.PathItem, path string, verbs []string, body spec.Schema) {
-	var ops []method
-	for _, v := range verbs {
-		switch v {
-		case "get":
-			ops = append(ops, m.op("get", "get", "", nil, body, nil))
-		case "update":
-			ops = append(ops, m.op("put", "put", "", &body, body, writeParameters()))
-		case "patch":
-			patch := m.d.of(reflect.TypeFor[metav1.Patch]())
-			op := m.op("patch", "patch", "", &patch, body, append(writeParameters(),
-				queryParameter("force", "boolean", "Force is going to \"force\" Apply requests.")))
-			op.Consumes = []string{"application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json",
-				"application/apply-patch+yaml", "application/apply-patch+cbor"}
-			ops = append(ops, op)
-		case "delete":
-			options, status := m.d.of(reflect.TypeFor[metav1.DeleteOptions]()), m.d.of(reflect.TypeFor[metav1.Status]())
-			ops = append(ops, m.op("delete", "delete", "", &options, status, deleteParameters()))
+func (r *resource) single(verbs []string) {
+	gvk := r.m.GVK()
+	path, at := r.path("")
+	at = join(at, []parameter{r.nameOf(gvk.Kind)})
+	r.objectRoutes(path+"/{name}", "", verbs, gvk, r.body, at)
+	if slices.Contains(verbs, "delete") {
+		answer := any(r.d.add(reflect.TypeFor[metav1.Status]()))
+		if answersDeleted(r.m.Kind.GroupResource()) {
+			answer = r.body
 		}
+		r.add(route{
+			method: http.MethodDelete, path: path + "/{name}", operation: "delete" + r.namespaced() + gvk.Kind, doc: "delete" + article(gvk.Kind) + gvk.Kind,
+			produces: objectMedia(), reads: r.d.add(reflect.TypeFor[metav1.DeleteOptions]()), bodyOptional: true,
+			responses:  []response{{http.StatusOK, "OK", answer}, {http.StatusAccepted, "Accepted", answer}},
+			parameters: join(pretty(), queryParameters(metav1.DeleteOptions{}), at),
+		}, "delete", gvk)
 	}
-	if len(ops) > 0 {
-		paths[path] = m.item(m.shared, ops...)
+	if slices.Contains(verbs, "watch") {
+		watchPath, _ := r.path("/watch")
+		r.add(route{
+			method: http.MethodGet, path: watchPath + "/{name}", operation: "watch" + r.namespaced() + gvk.Kind, produces: streamMedia(),
+			doc:       "watch changes to an object of kind " + gvk.Kind + ". deprecated: use the 'watch' parameter with a list operation instead, filtered to a single item with the 'fieldSelector' parameter.",
+			responses: ok(r.d.add(reflect.TypeFor[metav1.WatchEvent]())), parameters: join(pretty(), queryParameters(metav1.ListOptions{}), at),
+		}, "watch", gvk)
 	}
 }
 
-func (m maker) item(shared []spec.Parameter, ops ...method) spec.PathItem {
-	item := spec.PathItem{PathItemProps: spec.PathItemProps{Parameters: append(slices.Clone(shared),
-		queryParameter("pretty", "string", "If 'true', then the output is pretty printed."))}}
-	for _, op := range ops {
-		switch op.name {
-		case "get":
-			item.Get = op.Operation
-		case "post":
-			item.Post = op.Operation
-		case "put":
-			item.Put = op.Operation
-		case "patch":
-			item.Patch = op.Operation
-		case "delete":
-			item.Delete = op.Operation
+// objectRoutes are get, update and patch of an object or of a subresource that
+// carries one.
+func (r *resource) objectRoutes(path, sub string, verbs []string, gvk schema.GroupVersionKind, body any, at []parameter) {
+	of, suffix := "the specified "+r.m.GVK().Kind, r.namespaced()+r.m.GVK().Kind+title(sub)
+	if sub != "" {
+		of = sub + " of " + of
+	}
+	if slices.Contains(verbs, "get") {
+		o := route{
+			method: http.MethodGet, path: path, operation: "read" + suffix, doc: "read " + of, produces: objectMedia(),
+			responses: ok(body), parameters: join(pretty(), at),
 		}
+		if sub == "log" {
+			o.produces = append([]string{"text/plain"}, objectMedia()...)
+			o.responses = ok("string")
+			o.parameters = join(o.parameters, r.optionsOf(schema.GroupVersionKind{Version: "v1", Kind: "PodLogOptions"}))
+		}
+		r.add(o, "get", gvk)
 	}
-	return item
-}
-
-func (m maker) op(httpMethod, action, suffix string, body *spec.Schema, answer spec.Schema, params []spec.Parameter) method {
-	mediaTypes := []string{"application/json", "application/yaml", "application/vnd.kubernetes.protobuf"}
-	op := &spec.Operation{OperationProps: spec.OperationProps{
-		Description: action + " " + m.gvk.Kind,
-		Consumes:    []string{"*/*"},
-		Produces:    mediaTypes,
-		Schemes:     []string{"https"},
-		Tags:        []string{m.tag},
-		ID:          action + m.tag + m.gvk.Kind + suffix,
-		Parameters:  params,
-		Responses: &spec.Responses{ResponsesProps: spec.ResponsesProps{StatusCodeResponses: map[int]spec.Response{
-			200: {ResponseProps: spec.ResponseProps{Description: "OK", Schema: &answer}},
-			401: {ResponseProps: spec.ResponseProps{Description: "Unauthorized"}},
-		}}},
-	}}
-	if action == "list" {
-		op.Produces = append(mediaTypes, "application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch")
+	if slices.Contains(verbs, "update") {
+		r.add(route{
+			method: http.MethodPut, path: path, operation: "replace" + suffix, doc: "replace " + of, produces: objectMedia(), reads: body,
+			responses: created(body)[:2], parameters: join(pretty(), queryParameters(metav1.UpdateOptions{}), at),
+		}, "put", gvk)
 	}
-	if body != nil {
-		op.Parameters = append([]spec.Parameter{{ParamProps: spec.ParamProps{Name: "body", In: "body", Required: httpMethod != "delete", Schema: body}}}, op.Parameters...)
-	}
-	op.AddExtension("x-kubernetes-action", action)
-	op.AddExtension("x-kubernetes-group-version-kind", gvkMap(m.gvk))
-	return method{httpMethod, op}
-}
-
-func pathParameter(name, description string) spec.Parameter {
-	return spec.Parameter{
-		ParamProps:        spec.ParamProps{Name: name, In: "path", Required: true, Description: description},
-		SimpleSchema:      spec.SimpleSchema{Type: "string"},
-		CommonValidations: spec.CommonValidations{UniqueItems: true},
+	if slices.Contains(verbs, "patch") {
+		r.add(route{
+			method: http.MethodPatch, path: path, operation: "patch" + suffix, doc: "partially update " + of, produces: objectMedia(),
+			consumes: patchMedia(), reads: r.d.add(reflect.TypeFor[metav1.Patch]()),
+			responses: created(body)[:2], parameters: join(pretty(), queryParameters(metav1.PatchOptions{}), at),
+		}, "patch", gvk)
 	}
 }
 
-func queryParameter(name, kind, description string) spec.Parameter {
-	return spec.Parameter{
-		ParamProps:        spec.ParamProps{Name: name, In: "query", Description: description},
-		SimpleSchema:      spec.SimpleSchema{Type: kind},
-		CommonValidations: spec.CommonValidations{UniqueItems: true},
+// connects are the methods of subresources that are connections.
+func connects(sub string) []string {
+	switch sub {
+	case "exec", "attach", "portforward":
+		return []string{http.MethodGet, http.MethodPost}
+	case "proxy":
+		return []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions}
+	}
+	return nil
+}
+
+func (r *resource) subresource(sub *kind.Subresource) {
+	gvk, body := r.m.GVK(), r.body
+	path, at := r.path("")
+	path += "/{name}/" + sub.Name
+	if methods := connects(sub.Name); methods != nil {
+		at = join(at, []parameter{r.nameOf(sub.Body.Kind)}, r.optionsOf(sub.Body))
+		r.connect(path, "", sub, methods, at)
+		if sub.Name == "proxy" {
+			r.connect(path+"/{path}", "WithPath", sub, methods, join(at, []parameter{pathParameter("path", "path to the resource")}))
+		}
+		return
+	}
+	if !sub.Body.Empty() && sub.Body != gvk {
+		o, err := r.scheme.New(sub.Body)
+		if err != nil {
+			return // nothing is known of what travels
+		}
+		gvk, body = sub.Body, r.d.add(reflect.TypeOf(o))
+	}
+	at = join(at, []parameter{r.nameOf(gvk.Kind)})
+	r.objectRoutes(path, sub.Name, sub.Verbs, gvk, body, at)
+	if slices.Contains(sub.Verbs, "create") {
+		parent := r.m.GVK().Kind
+		r.add(route{
+			method: http.MethodPost, path: path, operation: "create" + r.namespaced() + parent + title(sub.Name),
+			doc: "create " + sub.Name + " of" + article(parent) + parent, produces: objectMedia(), reads: body,
+			responses: created(body), parameters: join(pretty(), queryParameters(metav1.CreateOptions{}), at),
+		}, "post", gvk)
 	}
 }
 
-func writeParameters() []spec.Parameter {
-	return []spec.Parameter{
-		queryParameter("dryRun", "string", "When present, indicates that modifications should not be persisted: All."),
-		queryParameter("fieldManager", "string", "fieldManager is a name associated with the actor or entity that is making these changes."),
-		queryParameter("fieldValidation", "string", "What to do with unknown and duplicate fields: Ignore, Warn, Strict."),
+func (r *resource) connect(path, suffix string, sub *kind.Subresource, methods []string, at []parameter) {
+	parent := r.m.GVK().Kind
+	for _, method := range methods {
+		r.add(route{
+			method: method, path: path, operation: "connect" + title(strings.ToLower(method)) + r.namespaced() + parent + title(sub.Name) + suffix,
+			doc: "connect " + method + " requests to " + sub.Name + " of " + parent, produces: []string{"*/*"},
+			responses: ok("string"), parameters: at,
+		}, "connect", sub.Body)
 	}
 }
 
-func deleteParameters() []spec.Parameter {
-	return []spec.Parameter{
-		queryParameter("dryRun", "string", "When present, indicates that modifications should not be persisted: All."),
-		queryParameter("gracePeriodSeconds", "integer", "The duration in seconds before the object should be deleted."),
-		queryParameter("orphanDependents", "boolean", "Deprecated: use propagationPolicy."),
-		queryParameter("propagationPolicy", "string", "Whether and how garbage collection will be performed: Orphan, Background, Foreground."),
+// optionsOf are the query parameters that an options type stands for.
+func (r *resource) optionsOf(gvk schema.GroupVersionKind) []parameter {
+	o, err := r.scheme.New(gvk)
+	if err != nil {
+		return nil // a kind of the catalogue alone has none
 	}
+	return queryParameters(reflect.ValueOf(o).Elem().Interface())
 }
 
-func listParameters() []spec.Parameter {
-	return []spec.Parameter{
-		queryParameter("allowWatchBookmarks", "boolean", "Requests watch events with type BOOKMARK."),
-		queryParameter("continue", "string", "Where to go on with a list that was cut by limit."),
-		queryParameter("fieldSelector", "string", "A selector to restrict the list of returned objects by their fields."),
-		queryParameter("labelSelector", "string", "A selector to restrict the list of returned objects by their labels."),
-		queryParameter("limit", "integer", "The most objects to return."),
-		queryParameter("resourceVersion", "string", "How recent the answer has to be."),
-		queryParameter("resourceVersionMatch", "string", "How resourceVersion is applied: NotOlderThan, Exact."),
-		queryParameter("sendInitialEvents", "boolean", "Begin a watch with the present state."),
-		queryParameter("timeoutSeconds", "integer", "When a list or watch ends, whatever happens."),
-		queryParameter("watch", "boolean", "Follow changes instead of listing."),
+// answersDeleted are the kinds whose deletion answers with the object.
+func answersDeleted(gr schema.GroupResource) bool {
+	switch gr.Group {
+	case "":
+		return slices.Contains([]string{"persistentvolumeclaims", "persistentvolumes", "pods", "podtemplates", "resourcequotas", "serviceaccounts", "services"}, gr.Resource)
+	case "resource.k8s.io":
+		return gr.Resource != "devicetaintrules"
+	case "storage.k8s.io":
+		return gr.Resource != "csistoragecapacities"
 	}
+	return false
+}
+
+// discovery is a document of discovery or the like at a path.
+func discoveryRoute(d *definitions, path string) route {
+	trimmed := strings.Trim(path, "/")
+	o := route{method: http.MethodGet, path: path, consumes: objectMedia(), produces: objectMedia()}
+	switch parts := strings.Split(trimmed, "/"); {
+	case trimmed == "version":
+		o.operation, o.doc = "getCodeVersion", "get the version information for this server"
+		o.consumes, o.produces, o.responses = []string{mediaJSON}, []string{mediaJSON}, ok(d.add(reflect.TypeFor[kubeversion.Info]()))
+	case trimmed == "openid/v1/jwks":
+		o.operation, o.doc = "getServiceAccountIssuerOpenIDKeyset", "get service account issuer OpenID JSON Web Key Set (contains public token verification keys)"
+		o.consumes, o.produces, o.responses = nil, []string{"application/jwk-set+json"}, ok("string")
+	case parts[0] == ".well-known":
+		o.operation, o.doc = "getServiceAccountIssuerOpenIDConfiguration", "get service account issuer OpenID configuration, also known as the 'OIDC discovery doc'"
+		o.consumes, o.produces, o.responses = nil, []string{mediaJSON}, ok("string")
+	case trimmed == "api":
+		o.operation, o.doc, o.responses = "getAPIVersions", "get available API versions", ok(d.add(reflect.TypeFor[metav1.APIVersions]()))
+	case trimmed == "apis":
+		o.operation, o.doc, o.responses = "getAPIVersions", "get available API versions", ok(d.add(reflect.TypeFor[metav1.APIGroupList]()))
+	case parts[0] == "apis" && len(parts) == 2:
+		o.operation, o.doc, o.responses = "getAPIGroup", "get information of a group", ok(d.add(reflect.TypeFor[metav1.APIGroup]()))
+	default:
+		o.operation, o.doc, o.responses = "getAPIResources", "get available resources", ok(d.add(reflect.TypeFor[metav1.APIResourceList]()))
+	}
+	return o
+}
+
+func title(s string) string {
+	if s == "" {
+		return ""
+	}
+	return strings.ToUpper(s[:1]) + strings.ToLower(s[1:])
+}
+
+// article is that of a noun, with spaces around it.
+func article(noun string) string {
+	switch {
+	case strings.HasSuffix(noun, "s") && !strings.HasSuffix(noun, "ss"):
+		return " "
+	case strings.ContainsRune("aeiou", unicode.ToLower(rune(noun[0]))):
+		return " an "
+	}
+	return " a "
 }

@@ -4,33 +4,25 @@ import (
 	"bytes"
 	"compress/gzip"
 	"crypto/sha512"
-	"encoding/json"
 	"fmt"
+	"io"
+	"maps"
 	"net/http"
+	"net/url"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
+	"time"
 
-	openapi_v2 "github.com/google/gnostic-models/openapiv2"
-	openapi_v3 "github.com/google/gnostic-models/openapiv3"
-	"google.golang.org/protobuf/proto"
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/applyconfigurations"
-	"k8s.io/kube-openapi/pkg/openapiconv"
-	"k8s.io/kube-openapi/pkg/validation/spec"
 
 	"binnacle.io/core/kind"
 )
 
-const (
-	v2Proto = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
-	v3Proto = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf"
-	// revision changes the documents' hashes when this package writes them
-	// differently: clients keep documents by hash.
-	revision = "2"
-)
+// revision changes the documents' hashes when this package writes them
+// differently: clients keep documents by hash.
+const revision = "3"
 
 // Service serves the documents of a catalogue.
 type Service struct {
@@ -44,7 +36,8 @@ type Service struct {
 // document is a finished answer, gzipped.
 type document struct {
 	zipped []byte
-	etag   string
+	hash   string
+	made   time.Time
 }
 
 // New returns a service for the kinds of cat as they are when asked for.
@@ -62,191 +55,196 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case path == "/openapi/v3":
 		s.index(w, r)
 	case path == "/openapi/v2":
-		s.serve(w, r, path, v2Proto)
+		s.serve(w, r, v2Path, s.all())
 	case strings.HasPrefix(path, "/openapi/v3/"):
-		if _, ok := s.groupVersions()[strings.TrimPrefix(path, "/openapi/v3/")]; !ok {
-			http.NotFound(w, r)
+		path = strings.TrimPrefix(path, "/openapi/v3/")
+		c, ok := s.contents()[path]
+		if !ok {
+			w.WriteHeader(http.StatusNotFound)
 			return
 		}
-		s.serve(w, r, path, v3Proto)
+		s.serve(w, r, path, c)
 	default:
 		http.NotFound(w, r)
 	}
 }
 
-// groupVersions maps "api/v1" and "apis/apps/v1" to the resources below it.
-func (s *Service) groupVersions() map[string][]kind.Match {
-	out := map[string][]kind.Match{}
+// content is what a document is about: paths that are no resources, and the
+// resources of group versions.
+type content struct {
+	paths     []string
+	resources []kind.Match
+}
+
+// v2Path is the key of the one document of v2.
+const v2Path = "/openapi/v2"
+
+// plainPaths are described besides the API's own.
+func plainPaths() []string {
+	return []string{".well-known/openid-configuration", "openid/v1/jwks", "version"}
+}
+
+// contents are the documents of v3 by path.
+func (s *Service) contents() map[string]content {
+	out := map[string]content{"api": {paths: []string{"/api/"}}, "apis": {paths: []string{"/apis/"}}}
+	for _, p := range plainPaths() {
+		out[p] = content{paths: []string{"/" + p + "/"}}
+	}
 	for _, g := range s.cat.Groups() {
+		if g.Name != "" {
+			out["apis/"+g.Name] = content{paths: []string{"/apis/" + g.Name + "/"}}
+		}
 		for _, v := range g.Versions {
-			path := "apis/" + g.Name + "/" + v.Version
-			if g.Name == "" {
-				path = "api/" + v.Version
-			}
-			out[path] = v.Resources
+			path := groupVersionPath(schema.GroupVersion{Group: g.Name, Version: v.Version})
+			out[path[1:]] = content{paths: []string{path + "/"}, resources: v.Resources}
 		}
 	}
 	return out
 }
 
-// hash identifies a group version's document without making it: the program
-// and the resources determine it.
-func (s *Service) hash(path string, resources []kind.Match) string {
+// all is the content of the one document of v2.
+func (s *Service) all() content {
+	contents := s.contents()
+	var c content
+	for _, path := range slices.Sorted(maps.Keys(contents)) {
+		c.paths = append(c.paths, contents[path].paths...)
+		c.resources = append(c.resources, contents[path].resources...)
+	}
+	return c
+}
+
+// hash identifies a document without making it: the program and the resources
+// determine it.
+func (s *Service) hash(path string, c content) string {
 	h := sha512.New()
-	fmt.Fprintln(h, revision, s.build, path)
-	for _, m := range resources {
-		fmt.Fprintln(h, m.GVK(), m.Kind.Resource, m.Kind.Verbs, m.Kind.Subresources)
+	fmt.Fprintln(h, revision, s.build, path, c.paths)
+	for _, m := range c.resources {
+		fmt.Fprintln(h, m.GVK(), m.Kind.Resource, m.Kind.ClusterScoped, m.Kind.Verbs)
+		for _, sub := range m.Kind.Subresources {
+			fmt.Fprintln(h, sub.Name, sub.Body, sub.Verbs)
+		}
 	}
 	return fmt.Sprintf("%X", h.Sum(nil))
 }
 
+func serverRelativeURL(path, hash string) string { return "/openapi/v3/" + path + "?hash=" + hash }
+
 func (s *Service) index(w http.ResponseWriter, _ *http.Request) {
-	paths := map[string]any{}
-	for path, resources := range s.groupVersions() {
-		paths[path] = map[string]string{"serverRelativeURL": "/openapi/v3/" + path + "?hash=" + s.hash(path, resources)}
+	contents := s.contents()
+	var b bytes.Buffer
+	b.WriteString(`{"paths":{`)
+	for i, path := range slices.Sorted(maps.Keys(contents)) {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, "%q:{%q:%q}", path, "serverRelativeURL", serverRelativeURL(path, s.hash(path, contents[path])))
 	}
-	w.Header().Set("Content-Type", "application/json")
-	json.NewEncoder(w).Encode(map[string]any{"paths": paths})
+	b.WriteString("}}")
+	// Upstream's type: clients know that it is JSON.
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = w.Write(b.Bytes()) // the client may have gone
 }
 
-func (s *Service) serve(w http.ResponseWriter, r *http.Request, path, proto string) {
-	mediaType := "application/json"
-	if accept := r.Header.Get("Accept"); strings.Contains(accept, "proto-openapi") {
-		mediaType = proto
+// The protobuf forms; clients ask with an @ that no MIME parser takes.
+const (
+	v2Proto = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+	v3Proto = "application/com.github.proto-openapi.spec.v3.v1.0+protobuf"
+)
+
+// accepted chooses JSON or the protobuf form by the first type of the header
+// that is offered.
+func accepted(header, proto string) (media string, ok bool) {
+	if header == "" {
+		return mediaJSON, true
 	}
-	doc, err := s.document(path, mediaType)
+	for clause := range strings.SplitSeq(header, ",") {
+		media, _, _ := strings.Cut(clause, ";")
+		switch media = strings.ReplaceAll(strings.TrimSpace(media), "@", "."); media {
+		case mediaJSON, "*/*", "application/*":
+			return mediaJSON, true
+		case proto:
+			return proto, true
+		}
+	}
+	return "", false
+}
+
+func (s *Service) serve(w http.ResponseWriter, r *http.Request, path string, c content) {
+	h := w.Header()
+	h.Add("Vary", "Accept-Encoding")
+	h.Add("Vary", "Accept")
+	proto := v3Proto
+	if path == v2Path {
+		proto = v2Proto
+	}
+	media, ok := accepted(strings.Join(r.Header.Values("Accept"), ","), proto)
+	if !ok {
+		w.WriteHeader(http.StatusNotAcceptable)
+		return
+	}
+	doc, err := s.document(path, media, c)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	h := w.Header()
-	h.Set("Vary", "Accept, Accept-Encoding")
-	h.Set("Etag", `"`+doc.etag+`"`)
-	if r.URL.Query().Get("hash") != "" {
-		h.Set("Cache-Control", "public, immutable, max-age=31536000")
+	if asked := r.URL.Query().Get("hash"); asked != "" && path != v2Path {
+		if asked != doc.hash {
+			to := url.URL{Path: "/openapi/v3/" + path, RawQuery: "hash=" + doc.hash}
+			http.Redirect(w, r, to.String(), http.StatusMovedPermanently)
+			return
+		}
+		h.Set("Cache-Control", "public, immutable")
+		h.Set("Expires", time.Now().AddDate(1, 0, 0).UTC().Format(http.TimeFormat))
 	}
-	if strings.Contains(r.Header.Get("If-None-Match"), doc.etag) {
-		w.WriteHeader(http.StatusNotModified)
-		return
-	}
-	h.Set("Content-Type", strings.Replace(mediaType, "@", ".", 1)) // no MIME parser takes the @ that clients ask with
+	h.Set("Etag", `"`+doc.hash+`"`)
+	h.Set("Content-Type", media)
 	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
 		h.Set("Content-Encoding", "gzip")
-		w.Write(doc.zipped)
+		http.ServeContent(w, r, "", doc.made, bytes.NewReader(doc.zipped))
 		return
 	}
-	z, err := gzip.NewReader(bytes.NewReader(doc.zipped))
+	plain, err := doc.plain()
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	var plain bytes.Buffer
-	if _, err := plain.ReadFrom(z); err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
+	http.ServeContent(w, r, "", doc.made, bytes.NewReader(plain))
+}
+
+func (d document) plain() ([]byte, error) {
+	z, err := gzip.NewReader(bytes.NewReader(d.zipped))
+	if err != nil {
+		return nil, fmt.Errorf("cannot unpack a document: %w", err)
 	}
-	w.Write(plain.Bytes())
+	plain, err := io.ReadAll(z)
+	if err != nil {
+		return nil, fmt.Errorf("cannot unpack a document: %w", err)
+	}
+	return plain, nil
 }
 
 // document returns a document, made anew when the kinds have changed.
-func (s *Service) document(path, mediaType string) (document, error) {
-	groups := s.groupVersions()
-	etag := ""
-	if path == "/openapi/v2" {
-		var all []kind.Match
-		for _, g := range s.cat.Groups() {
-			for _, v := range g.Versions {
-				all = append(all, v.Resources...)
-			}
-		}
-		etag = s.hash(path, all)
-	} else {
-		path := strings.TrimPrefix(path, "/openapi/v3/")
-		etag = s.hash(path, groups[path])
-	}
+func (s *Service) document(path, media string, c content) (document, error) {
+	hash := s.hash(path, c)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	key := path + " " + mediaType
-	if doc, ok := s.docs[key]; ok && doc.etag == etag {
+	key := path + " " + media
+	if doc, ok := s.docs[key]; ok && doc.hash == hash {
 		return doc, nil
 	}
-	plain, err := s.make(path, mediaType, groups)
+	plain, err := describe(s.cat.Scheme(), path, media, c)
 	if err != nil {
 		return document{}, fmt.Errorf("cannot describe %s: %w", path, err)
 	}
 	var buf bytes.Buffer
 	z := gzip.NewWriter(&buf)
 	if _, err := z.Write(plain); err != nil {
-		return document{}, err
+		return document{}, fmt.Errorf("cannot pack the description of %s: %w", path, err)
 	}
 	if err := z.Close(); err != nil {
-		return document{}, err
+		return document{}, fmt.Errorf("cannot pack the description of %s: %w", path, err)
 	}
-	doc := document{buf.Bytes(), etag}
+	doc := document{buf.Bytes(), hash, time.Now()}
 	s.docs[key] = doc
 	return doc, nil
-}
-
-func (s *Service) make(path, mediaType string, groups map[string][]kind.Match) ([]byte, error) {
-	if path == "/openapi/v2" {
-		swagger, err := s.swagger(groups)
-		if err != nil {
-			return nil, err
-		}
-		b, err := swagger.MarshalJSON()
-		if err != nil || mediaType != v2Proto {
-			return b, err
-		}
-		doc, err := openapi_v2.ParseDocument(b)
-		if err != nil {
-			return nil, err
-		}
-		return proto.Marshal(doc)
-	}
-	gv := strings.TrimPrefix(path, "/openapi/v3/")
-	swagger, err := s.swagger(map[string][]kind.Match{gv: groups[gv]})
-	if err != nil {
-		return nil, err
-	}
-	described := openapiconv.ConvertV2ToV3(swagger)
-	wrapRefs(described.Components.Schemas)
-	b, err := json.Marshal(described)
-	if err != nil || mediaType != v3Proto {
-		return b, err
-	}
-	doc, err := openapi_v3.ParseDocument(b)
-	if err != nil {
-		return nil, err
-	}
-	return proto.Marshal(doc)
-}
-
-// swagger describes the given group versions.
-func (s *Service) swagger(groups map[string][]kind.Match) (*spec.Swagger, error) {
-	scheme := s.cat.Scheme()
-	lists, err := listMarkers(applyconfigurations.NewTypeConverter(scheme),
-		&corev1.Pod{TypeMeta: typeMeta(corev1.SchemeGroupVersion.WithKind("Pod"))})
-	if err != nil {
-		return nil, err
-	}
-	d := &definitions{schemas: spec.Definitions{}, lists: lists}
-	paths := map[string]spec.PathItem{}
-	for _, resources := range groups {
-		for _, m := range resources {
-			d.describe(paths, m, scheme)
-		}
-	}
-	return &spec.Swagger{SwaggerProps: spec.SwaggerProps{
-		Swagger:     "2.0",
-		Info:        &spec.Info{InfoProps: spec.InfoProps{Title: "Kubernetes", Version: "v1.37.2"}},
-		Definitions: d.schemas,
-		Paths:       &spec.Paths{Paths: paths},
-	}}, nil
-}
-
-var _ http.Handler = (*Service)(nil)
-
-func typeMeta(gvk schema.GroupVersionKind) (t metav1.TypeMeta) {
-	t.APIVersion, t.Kind = gvk.ToAPIVersionAndKind()
-	return t
 }
