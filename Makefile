@@ -15,7 +15,7 @@ STATIC := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w"
 KUBE := v1.37.2
 KUBECTL_VERSION := $(foreach p,k8s.io/client-go/pkg/version k8s.io/component-base/version,-X $(p).gitVersion=$(KUBE) -X $(p).gitMajor=1 -X $(p).gitMinor=37)
 
-.PHONY: all build clients up down test test-unit vet race ui images demo deps clean
+.PHONY: bench all build clients up down test test-unit vet race conformance ui images demo deps clean
 
 all: build
 
@@ -88,6 +88,13 @@ vet:
 race:
 	$(GO) test -race -short -p 2 -timeout 20m ./core/store ./core/controller/... ./core/scheduler ./core/events ./core/auth ./core/proxy ./test/controlplane
 
+# Upstream's conformance tests against a running cluster, from the shared suite;
+# ARGS='--sig auth' and the like select. The test of test/conformance runs the
+# quick ones by itself.
+KUBECONFIG ?= /etc/binnacle/kubeconfig
+conformance:
+	test/conformance/run --kubeconfig $(KUBECONFIG) $(ARGS)
+
 # The checked-in UI is what its source makes; skipped where there is no node.
 ui-check:
 	@if command -v npm >/dev/null; then cd dashboards/ui && npm ci --no-audit --no-fund --silent && npm run --silent check; else echo "npm is not installed: the UI is not rebuilt"; fi
@@ -99,6 +106,11 @@ up: build
 demo:
 	$(GO) build -trimpath -o $(BIN)/binnacle-demo ./examples/demo
 	$(BIN)/binnacle-demo
+
+# The speed table against an upstream cluster on this machine:
+# make bench BENCHFLAGS="--upstream KUBECONFIG --binnacle KUBECONFIG"
+bench:
+	$(GO) run ./test/bench $(BENCHFLAGS)
 
 down:
 	$(BIN)/binnacle down

@@ -33,8 +33,9 @@ type Config struct {
 	// Dir holds data, kubeconfig and log. It is made when missing and not
 	// removed.
 	Dir string
-	// Settings are further lines of binnacle.yaml.
+	// Settings are further lines of binnacle.yaml, Args further flags.
 	Settings string
+	Args     []string
 	// UID, when not 0, is the user and group to run as; Dir must be theirs.
 	UID uint32
 }
@@ -80,7 +81,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 		Kubeconfig: filepath.Join(cfg.Dir, "kubeconfig"), Host: fmt.Sprintf("https://127.0.0.1:%d", ports[0]),
 		Observability: fmt.Sprintf("http://127.0.0.1:%d", ports[1]), out: &bytes.Buffer{}, exited: make(chan struct{}),
 	}
-	s.cmd = exec.Command(cfg.Program, "server", "--agent=false", "--config", file)
+	s.cmd = exec.Command(cfg.Program, append([]string{"server", "--agent=false", "--config", file}, cfg.Args...)...)
 	s.cmd.Dir, s.cmd.Stdout, s.cmd.Stderr = cfg.Dir, s.out, s.out
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if cfg.UID != 0 {
