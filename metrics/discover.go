@@ -181,9 +181,10 @@ func (a *annotated) podTargets(ctx context.Context) ([]model.LabelSet, error) {
 	return out, nil
 }
 
-// podTargets are one pod's: the annotated port, else every declared TCP port.
+// podTargets are one pod's: the annotated port, else every declared TCP port. A
+// pod on no node runs nowhere, whatever its status says.
 func podTargets(p *corev1.Pod) []model.LabelSet {
-	if p.Annotations[scrapeAnnotation] != "true" || p.Status.PodIP == "" || p.Status.Phase != corev1.PodRunning {
+	if p.Spec.NodeName == "" || p.Annotations[scrapeAnnotation] != "true" || p.Status.PodIP == "" || p.Status.Phase != corev1.PodRunning {
 		return nil
 	}
 	ports := []string{p.Annotations[portAnnotation]}

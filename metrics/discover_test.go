@@ -42,6 +42,7 @@ func TestPodTargets(t *testing.T) {
 			`{__address__="10.0.0.1:9", __metrics_path__="/p", __scheme__="https", ` + common + `}`},
 		"IPv6":        {pod(map[string]string{scrapeAnnotation: "true", portAnnotation: "9"}, func(p *corev1.Pod) { p.Status.PodIP = "fd00::1" }), `{__address__="[fd00::1]:9", ` + common + `}`},
 		"not running": {pod(yes, func(p *corev1.Pod) { p.Status.Phase = corev1.PodPending }), ""},
+		"on no node":  {pod(yes, func(p *corev1.Pod) { p.Spec.NodeName = "" }), ""},
 		"no address":  {pod(yes, func(p *corev1.Pod) { p.Status.PodIP = "" }), ""},
 	} {
 		if got := write(podTargets(tt.pod)); got != tt.want {

@@ -12,6 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
+	"binnacle.io/core/admission"
+	"binnacle.io/core/audit"
 	"binnacle.io/core/node"
 )
 
@@ -45,6 +47,12 @@ type Config struct {
 	Ports Ports `json:"ports,omitempty"`
 	// EtcdEndpoints are those of an etcd to use instead of the embedded one.
 	EtcdEndpoints []string `json:"etcdEndpoints,omitempty"`
+	// Etcd and Encryption are described in etcd.go.
+	Etcd       EtcdConfig       `json:"etcd,omitempty"`
+	Encryption EncryptionConfig `json:"encryption,omitempty"`
+
+	Authentication Authentication `json:"authentication,omitempty"`
+	Authorization  Authorization  `json:"authorization,omitempty"`
 
 	Metrics struct {
 		Retention      metav1.Duration `json:"retention,omitempty"`
@@ -56,11 +64,29 @@ type Config struct {
 		File  string   `json:"file,omitempty"`
 		Rules []string `json:"rules,omitempty"`
 	} `json:"alerting,omitempty"`
+	// Admission chooses among the built-in admission plugins, by upstream's
+	// names, and says what pods may do in namespaces whose labels do not.
+	Admission struct {
+		Enable      []string                    `json:"enable,omitempty"`
+		Disable     []string                    `json:"disable,omitempty"`
+		PodSecurity admission.PodSecurityConfig `json:"podSecurity,omitempty"`
+	} `json:"admission,omitempty"`
+	// Audit says what is recorded of requests and where. Default: all of them at
+	// level Metadata, in log/audit.log of the data directory, 3 files of 100 MiB.
+	Audit audit.Config `json:"audit,omitempty"`
+	// Requests bounds how many requests the API server works on at once:
+	// priority and fairness divides the sum of both. Defaults 400 and 200.
+	Requests struct {
+		MaxInFlight         int `json:"maxInFlight,omitempty"`
+		MaxMutatingInFlight int `json:"maxMutatingInFlight,omitempty"`
+	} `json:"requests,omitempty"`
 	// LogLevel is debug, info, warn or error.
 	LogLevel string `json:"logLevel,omitempty"`
 
 	// agent: this machine is a node as well.
 	agent bool
+	// monitoring: without an agent it may be left out.
+	monitoring bool
 }
 
 // Ports of this machine. The observability, OTLP and component ports are on
@@ -151,7 +177,7 @@ func (c *Config) complete() error {
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return fmt.Errorf("cannot use the configuration: %w", err)
 	}
-	return nil
+	return c.Authorization.complete()
 }
 
 func (c *Config) address() netip.Addr       { return netip.MustParseAddr(c.Address) }

@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"sync/atomic"
 
-	"gopkg.in/natefinch/lumberjack.v2"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/fields"
 
@@ -18,20 +17,27 @@ import (
 	"binnacle.io/core/admission"
 	"binnacle.io/core/api"
 	"binnacle.io/core/api/openapi"
+	"binnacle.io/core/audit"
 	"binnacle.io/core/auth"
 	"binnacle.io/core/client"
 	"binnacle.io/core/cluster/bootstrap"
 	"binnacle.io/core/cluster/pki"
 	"binnacle.io/core/controller"
+	"binnacle.io/core/controller/bootstraptokens"
+	"binnacle.io/core/controller/certificates"
+	"binnacle.io/core/controller/cronjob"
 	"binnacle.io/core/controller/deployment"
 	"binnacle.io/core/controller/disruption"
 	"binnacle.io/core/controller/endpointslice"
 	"binnacle.io/core/controller/garbage"
+	"binnacle.io/core/controller/job"
 	"binnacle.io/core/controller/namespace"
 	"binnacle.io/core/controller/nodelifecycle"
 	"binnacle.io/core/controller/replicaset"
 	"binnacle.io/core/controller/resourcequota"
 	"binnacle.io/core/controller/serviceaccount"
+	"binnacle.io/core/controller/ttlafterfinished"
+	"binnacle.io/core/controller/volumeprotection"
 	"binnacle.io/core/dns"
 	"binnacle.io/core/extend"
 	"binnacle.io/core/kind"
@@ -60,6 +66,7 @@ type machine struct {
 	pki         *pki.PKI
 	kinds       *kind.Catalogue
 	store       *store.Store
+	access      *access
 	authn       auth.Authenticator
 	authz       auth.Authorizer
 	api         *api.Server
@@ -123,11 +130,14 @@ func (m *machine) startControlPlane(ctx context.Context) (err error) {
 		m.kinds.Add(k)
 	}
 	warnStoredOnly(m.kinds)
-	if m.store, err = store.Open(ctx, store.Config{Dir: m.cfg.path("etcd"), Endpoints: m.cfg.EtcdEndpoints}, m.kinds, m.hub.Component("etcd", "etcd")); err != nil {
+	if m.store, err = store.Open(ctx, m.cfg.storeConfig(), m.kinds, m.hub.Component("etcd", "etcd")); err != nil {
 		return err
 	}
 	m.closers = append(m.closers, m.store)
 	m.out.step("state opened at revision %d", m.store.Revision())
+	if err := m.sup.start(ctx, "state", m.store.Wait, nil); err != nil {
+		return err
+	}
 	if err := m.startAPI(ctx); err != nil {
 		return err
 	}
@@ -147,31 +157,41 @@ func (m *machine) startControlPlane(ctx context.Context) (err error) {
 func (m *machine) startAPI(ctx context.Context) error {
 	tel := m.hub.Component("apiserver", "apiserver")
 	tel.RegisterProcess()
-	tokens, err := auth.NewTokens(auth.TokenConfig{JWKSURI: fmt.Sprintf("https://%s:%d/openid/v1/jwks", m.cfg.Address, m.cfg.Ports.API)}, m.pki.ServiceAccountKey)
+	var err error
+	if m.access, err = newAccess(m.cfg, m.pki, tel); err != nil {
+		return err
+	}
+	tokens, rbac := m.access.tokens, m.access.rbac
+	discovery, err := tokens.Discovery()
 	if err != nil {
 		return err
 	}
-	oidc, err := tokens.Discovery()
-	if err != nil {
-		return err
-	}
-	rbac := auth.NewRBAC()
-	m.authn = auth.NewUnion(auth.NewCertificates(m.pki.Pool(), nil), auth.NewBearer(tokens.Audiences(), tokens))
-	nodes := auth.NewNode()
-	m.authz = auth.NewAuthorizers(auth.Masters(), nodes, rbac)
+	m.authn, m.authz = m.access.authn, m.access.authz
 	chain, err := admission.NewChain(tel)
 	if err != nil {
 		return err
 	}
 	serving := api.ServerTLS(m.pki.APIServer.TLS())
 	serving.ClientCAs, serving.ClientAuth = m.pki.Pool(), tls.RequestClientCert
-	audit := &lumberjack.Logger{Filename: m.cfg.path("log", "audit.log"), MaxSize: 100, MaxBackups: 2} // MB, files
-	m.closers = append(m.closers, audit)
+	auditing := m.cfg.Audit
+	if auditing.Path == "" {
+		auditing.Path = m.cfg.path("log", "audit.log")
+		if auditing.MaxSize == 0 && auditing.MaxBackups == 0 {
+			auditing.MaxSize, auditing.MaxBackups = 100, 2
+		}
+	}
+	record, err := audit.Open(auditing, tel)
+	if err != nil {
+		return err
+	}
+	m.closers = append(m.closers, record)
 	m.api, err = api.New(api.Config{
-		Address: fmt.Sprintf(":%d", m.cfg.Ports.API), TLS: serving, Audit: audit,
+		Address: fmt.Sprintf(":%d", m.cfg.Ports.API), TLS: serving, Audit: record,
+		MaxInFlight: m.cfg.Requests.MaxInFlight, MaxMutatingInFlight: m.cfg.Requests.MaxMutatingInFlight,
 		Served:  map[string]http.Handler{"metrics.k8s.io": http.HandlerFunc(m.serveMetricsAPI)},
-		OpenAPI: openapi.New(m.kinds), OIDC: oidc, Tokens: tokens, Verifiers: []auth.TokenVerifier{tokens}, Audiences: tokens.Audiences(), Rules: rbac,
-		NodeTLS: &tls.Config{Certificates: []tls.Certificate{m.pki.APIServerKubeletClient.TLS()}, RootCAs: m.pki.Pool(), MinVersion: tls.VersionTLS12},
+		OpenAPI: openapi.New(m.kinds), OIDC: discovery, Tokens: tokens, Verifiers: m.access.verifiers, Audiences: tokens.Audiences(), Rules: m.access.rules,
+		Components: []api.Check{{Name: "controller-manager", OK: m.sup.running("controllers")}, {Name: "scheduler", OK: m.sup.running("scheduler")}},
+		NodeTLS:    &tls.Config{Certificates: []tls.Certificate{m.pki.APIServerKubeletClient.TLS()}, RootCAs: m.pki.Pool(), MinVersion: tls.VersionTLS12},
 	}, m.store, m.kinds, m.authn, m.authz, chain, tel)
 	if err != nil {
 		return err
@@ -179,16 +199,17 @@ func (m *machine) startAPI(ctx context.Context) error {
 	crds := extend.CustomResourceDefinitions().GroupResource()
 	m.api.ServeVirtual(crds, extend.None{Resource: crds})
 	m.client = m.api.Client(&auth.User{Name: "system:apiserver", Groups: []string{auth.GroupMasters, auth.GroupAuthenticated}})
-	tokens.Use(m.client)
-	nodes.Use(m.client)
+	m.access.use(m.client)
 	plugins, err := admission.Builtin(admission.Config{
 		Services: admission.ServicesConfig{CIDRs: []netip.Prefix{m.cfg.serviceCIDR()}},
+		Enable:   m.cfg.Admission.Enable, Disable: m.cfg.Admission.Disable,
+		PodSecurity: m.cfg.Admission.PodSecurity,
 	}, m.client, rbac, m.authz, tel)
 	if err != nil {
 		return err
 	}
 	chain.Use(plugins...)
-	if err := m.sup.start(ctx, "RBAC", func(ctx context.Context) error { return rbac.Run(ctx, m.client, tel) }, nil); err != nil {
+	if err := m.access.start(ctx, m.sup, m.client, tel); err != nil {
 		return err
 	}
 	if err := m.sup.start(ctx, "API server", m.api.Run, nil); err != nil {
@@ -205,6 +226,9 @@ func (m *machine) startAPI(ctx context.Context) error {
 	case <-rbac.Ready():
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+	if err := m.sup.start(ctx, "local APIServices", extend.NewLocalServices(m.kinds, m.client, tel).Run, nil); err != nil {
+		return err
 	}
 	return m.sup.start(ctx, "role aggregation", bootstrap.NewAggregator(m.client, tel).Run, nil)
 }
@@ -226,8 +250,13 @@ func (m *machine) startControllers(ctx context.Context) error {
 		deployment.New(), replicaset.New(), replicaset.NewReplicationController(),
 		endpointslice.New(), endpointslice.NewEndpoints(), endpointslice.NewMirroring(),
 		namespace.New(func() []client.Resource { return m.kinds.Deletable(kind.Namespaced) }), serviceaccount.New(), serviceaccount.NewRootCA(string(m.pki.CA.CertPEM)),
+		serviceaccount.NewTokens(m.access.tokens, string(m.pki.CA.CertPEM)), serviceaccount.NewLegacyCleaner(0),
+		certificates.NewApprover(m.authz), certificates.NewSigner(m.pki.CA, 0), certificates.NewCleaner(),
+		bootstraptokens.NewCleaner(), bootstraptokens.NewSigner(),
 		disruption.New(), resourcequota.New(m.kinds.Deletable(kind.Namespaced)),
 		nodelifecycle.New(), nodelifecycle.NewIPAM(m.cfg.podCIDR(), 24), nodelifecycle.NewTaintEviction(),
+		job.New(m.controllers.Registry), job.NewOrphans(), cronjob.New(m.controllers.Registry), ttlafterfinished.New(m.controllers.Registry),
+		volumeprotection.NewClaims(), volumeprotection.NewVolumes(), volumeprotection.NewClasses(),
 	} {
 		if err := manager.Add(c); err != nil {
 			return err

@@ -14,19 +14,20 @@ func storedOnly() map[schema.GroupResource]string {
 	return map[schema.GroupResource]string{
 		{Group: "apps", Resource: "daemonsets"}:                                              "no pods are made for it",
 		{Group: "apps", Resource: "statefulsets"}:                                            "no pods are made for it",
-		{Group: "batch", Resource: "jobs"}:                                                   "no pods are made for it",
-		{Group: "batch", Resource: "cronjobs"}:                                               "no jobs are made for it",
 		{Group: "networking.k8s.io", Resource: "networkpolicies"}:                            "no traffic is dropped by it",
 		{Group: "networking.k8s.io", Resource: "ingresses"}:                                  "no traffic is served by it",
 		{Resource: "persistentvolumeclaims"}:                                                 "it is not bound, and pods that need it stay pending",
 		{Resource: "persistentvolumes"}:                                                      "it is not bound to claims",
-		{Group: "certificates.k8s.io", Resource: "certificatesigningrequests"}:               "nobody signs it",
 		{Group: "admissionregistration.k8s.io", Resource: "validatingwebhookconfigurations"}: "its webhooks are not called",
 		{Group: "admissionregistration.k8s.io", Resource: "mutatingwebhookconfigurations"}:   "its webhooks are not called",
 		{Group: "admissionregistration.k8s.io", Resource: "validatingadmissionpolicies"}:     "it admits and refuses nothing",
 		{Group: "admissionregistration.k8s.io", Resource: "mutatingadmissionpolicies"}:       "it changes nothing",
-		{Group: "flowcontrol.apiserver.k8s.io", Resource: "flowschemas"}:                     "it limits nothing",
-		{Group: "flowcontrol.apiserver.k8s.io", Resource: "prioritylevelconfigurations"}:     "it limits nothing",
+		{Group: "resource.k8s.io", Resource: "resourceclaims"}:                               "no device is allocated to it",
+		{Group: "resource.k8s.io", Resource: "resourceclaimtemplates"}:                       "no claims are made from it",
+		{Group: "resource.k8s.io", Resource: "resourceslices"}:                               "its devices are not allocated",
+		{Group: "resource.k8s.io", Resource: "deviceclasses"}:                                "no device is allocated by it",
+		{Group: "resource.k8s.io", Resource: "devicetaintrules"}:                             "it taints nothing",
+		{Group: "storagemigration.k8s.io", Resource: "storageversionmigrations"}:             "nothing is migrated",
 	}
 }
 

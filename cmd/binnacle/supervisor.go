@@ -16,7 +16,8 @@ const stopWithin = 20 * time.Second
 // supervisor starts services in order, waits until the first one fails or ctx
 // ends, and stops them in reverse.
 type supervisor struct {
-	services []*service
+	mu       sync.Mutex
+	services []*service // guarded by mu
 	failed   chan error
 	once     sync.Once
 }
@@ -34,7 +35,9 @@ func newSupervisor() *supervisor { return &supervisor{failed: make(chan error, 1
 func (s *supervisor) start(ctx context.Context, name string, f func(context.Context) error, ready <-chan struct{}) error {
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	svc := &service{name: name, cancel: cancel, done: make(chan struct{})}
+	s.mu.Lock()
 	s.services = append(s.services, svc)
+	s.mu.Unlock()
 	go func() {
 		err := f(run)
 		if err != nil && run.Err() == nil {
@@ -70,10 +73,31 @@ func (s *supervisor) wait(ctx context.Context) error {
 	}
 }
 
+// running returns a check that the named service has been started and goes on.
+func (s *supervisor) running(name string) func(context.Context) error {
+	return func(context.Context) error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		i := slices.IndexFunc(s.services, func(svc *service) bool { return svc.name == name })
+		if i < 0 {
+			return fmt.Errorf("%s has not been started", name)
+		}
+		select {
+		case <-s.services[i].done:
+			return fmt.Errorf("%s has ended", name)
+		default:
+			return nil
+		}
+	}
+}
+
 // stop ends all services, the last started first.
 func (s *supervisor) stop() error {
+	s.mu.Lock()
+	services := slices.Clone(s.services)
+	s.mu.Unlock()
 	var errs []error
-	for _, svc := range slices.Backward(s.services) {
+	for _, svc := range slices.Backward(services) {
 		svc.cancel()
 		select {
 		case <-svc.done:

@@ -47,7 +47,10 @@ func up(ctx context.Context, cfg *Config, out *progress) (err error) {
 		}
 	}()
 	phases := []func(context.Context) error{m.startTracing, m.startControlPlane, m.startMonitoring, m.startUI}
-	if cfg.agent {
+	switch {
+	case !cfg.monitoring:
+		phases = []func(context.Context) error{m.startControlPlane}
+	case cfg.agent:
 		phases = []func(context.Context) error{m.startTracing, m.startControlPlane, m.startNetwork, m.startMonitoring, m.startNode, m.startUI, m.waitReady}
 	}
 	for _, phase := range phases {
@@ -66,10 +69,14 @@ func up(ctx context.Context, cfg *Config, out *progress) (err error) {
 // announce prints what to open.
 func (m *machine) announce() {
 	m.out.line("")
-	m.out.line("  UI, PromQL    http://127.0.0.1:%d/", m.cfg.Ports.Observability)
+	if m.cfg.monitoring {
+		m.out.line("  UI, PromQL    http://127.0.0.1:%d/", m.cfg.Ports.Observability)
+	}
 	m.out.line("  Kubernetes    https://%s:%d", m.cfg.Address, m.cfg.Ports.API)
 	m.out.line("  kubeconfig    %s", m.cfg.Kubeconfig)
-	m.out.line("  OTLP          127.0.0.1:%d (gRPC), 127.0.0.1:%d (HTTP)", m.cfg.Ports.OTLPGRPC, m.cfg.Ports.OTLPHTTP)
+	if m.cfg.monitoring {
+		m.out.line("  OTLP          127.0.0.1:%d (gRPC), 127.0.0.1:%d (HTTP)", m.cfg.Ports.OTLPGRPC, m.cfg.Ports.OTLPHTTP)
+	}
 	m.out.line("  log           %s", m.cfg.path("log", "binnacle.log"))
 	m.out.line("")
 	m.out.line("  export KUBECONFIG=%s; %s get nodes", m.cfg.Kubeconfig, filepath.Join(m.cfg.BinDir, "kubectl"))
