@@ -243,10 +243,10 @@ func TestFileWins(t *testing.T) {
 	if m := w.event("binnacle-alerting", "AlertingRefused"); !strings.Contains(m, file+" is in force") {
 		t.Errorf("the event does not say which file: %s", m)
 	}
-	e, err := w.alerting.Explain(t.Context(), nil)
-	if err != nil || e.Routes[0].Receiver != "file" {
-		t.Errorf("%+v, %v: want the file's receiver", e, err)
-	}
+	w.eventually("the file's receiver is in force", func() bool {
+		e, err := w.alerting.Explain(t.Context(), nil)
+		return err == nil && e.Routes[0].Receiver == "file"
+	})
 	// Its end changes nothing either.
 	if err := client.Delete[*corev1.Secret](t.Context(), w.c, "kube-system", "binnacle-alerting", client.DeleteOptions{}); err != nil {
 		t.Fatal(err)
