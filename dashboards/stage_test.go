@@ -291,7 +291,7 @@ func (a *agent) begin(ctx context.Context, p *corev1.Pod) (err error) {
 	now, n := metav1.Now(), a.serial.Add(1)
 	c := &p.Spec.Containers[0]
 	_, err = client.Modify(ctx, a.client, p.Namespace, p.Name, "status", func(p *corev1.Pod) (bool, error) {
-		p.Status.Phase, p.Status.StartTime, p.Status.QOSClass = corev1.PodRunning, &now, corev1.PodQOSBurstable
+		p.Status.Phase, p.Status.StartTime = corev1.PodRunning, &now
 		p.Status.PodIP = fmt.Sprintf("10.244.0.%d", n+1)
 		p.Status.PodIPs = []corev1.PodIP{{IP: p.Status.PodIP}}
 		ready := corev1.ConditionTrue

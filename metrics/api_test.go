@@ -3,6 +3,7 @@ package metrics
 import (
 	"bytes"
 	"encoding/json"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -22,6 +23,16 @@ func TestHTTPAPI(t *testing.T) {
 	component(hub)
 	m := start(t, Config{Address: "192.0.2.1", ExternalLabels: map[string]string{"cluster": "c1"}}, hub, nil, nil)
 	eventually(t, m, `apiserver_request_total`, is(7))
+	// What a round gathered can be asked for before the round is over.
+	for until := time.Now().Add(10 * time.Second); ; <-time.After(10 * time.Millisecond) {
+		rec := httptest.NewRecorder()
+		if m.Handler().ServeHTTP(rec, httptest.NewRequest("GET", "/-/ready", nil)); rec.Code == http.StatusOK {
+			break
+		}
+		if time.Now().After(until) {
+			t.Fatalf("not ready: %d %s", rec.Code, rec.Body)
+		}
+	}
 	for url, want := range map[string]string{
 		"/api/v1/query?query=apiserver_request_total":                                   `"__name__":"apiserver_request_total"`,
 		"/api/v1/query_range?query=up&start=" + ago(60) + "&end=" + ago(0) + "&step=15": `"resultType":"matrix"`,

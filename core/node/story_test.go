@@ -444,7 +444,7 @@ func podHooks(t *testing.T, c client.Client, n *nodetest.Node) {
 
 	// A hook that waits does not hold up the pod's end.
 	p = pod("longhook", "sleep")
-	p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: 600}}}
+	p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"/app", "sleep"}}}}
 	create(t, c, p)
 	eventually(t, "the container to start", func() bool {
 		return strings.Contains(events(c), "event Pod/longhook Normal Started")
