@@ -16,7 +16,7 @@ import (
 )
 
 // The sections of the state, in the order in which they are sent.
-var sectionNames = [...]string{"nodes", "pods", "workloads", "hpas", "alerts", "events", "traces", "usage", "problems"}
+var sectionNames = [...]string{"nodes", "pods", "workloads", "hpas", "alerts", "events", "traces", "usage", "api", "problems"}
 
 // section is one part of the state as JSON. Version grows when it changes.
 type section struct {
@@ -154,6 +154,8 @@ type builder struct {
 	deps  Deps
 	run   *running
 	known map[string]uint64 // versions of tables at the last building, by section
+	asked time.Time         // when the API server's figures were queried
+	api   error             // what was wrong with them
 }
 
 // build makes the next snapshot, or nil when nothing has changed.
@@ -201,8 +203,10 @@ func (b *builder) build(ctx context.Context, before *snapshot) *snapshot {
 	if b.deps.Metrics != nil {
 		view, err := querier{b.deps.Metrics}.use(ctx, time.Now())
 		put("usage", view, err)
+		b.server(ctx, put)
 	} else {
 		put("usage", nil, fmt.Errorf("the metrics database is not running"))
+		put("api", nil, fmt.Errorf("the metrics database is not running"))
 	}
 	if ctx.Err() != nil {
 		return nil // stopping, or a source took too long: try again
@@ -280,6 +284,22 @@ func (b *builder) scaling(put putFunc) {
 		view = append(view, viewHPA(h, b.deps.Decisions))
 	}
 	put("hpas", view, err)
+}
+
+// apiInterval is the shortest time between two queries for the API server's
+// figures, which are sampled no more often.
+const apiInterval = 5 * time.Second
+
+// server builds what the API server's metrics say.
+func (b *builder) server(ctx context.Context, put putFunc) {
+	now := time.Now()
+	if now.Sub(b.asked) < min(apiInterval, 5*b.deps.Interval) {
+		put("api", nil, b.api)
+		return
+	}
+	view, err := querier{b.deps.Metrics}.api(ctx, now)
+	b.asked, b.api = now, err
+	put("api", view, err)
 }
 
 func (b *builder) alerts(ctx context.Context) ([]alertView, error) {

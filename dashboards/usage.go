@@ -23,6 +23,7 @@ const (
 	exprPods       = `sum(kube_pod_status_phase{phase="Running"})`
 	exprAlerts     = `count(ALERTS{alertstate="firing"}) or vector(0)`
 	exprReplicas   = `sum by (namespace, horizontalpodautoscaler) (kube_horizontalpodautoscaler_status_current_replicas)`
+	exprRequests   = `sum(rate(apiserver_request_total[1m]))`
 )
 
 // usageView is what is used at one moment: cores and bytes, null for unknown.
@@ -54,32 +55,34 @@ func (q querier) instant(ctx context.Context, expr string, at time.Time) (promql
 	return append(promql.Vector(nil), v...), nil
 }
 
+// each hands f what an expression gives, but for infinities and NaN.
+func (q querier) each(ctx context.Context, expr string, at time.Time, f func(labels.Labels, *float64)) error {
+	vector, err := q.instant(ctx, expr, at)
+	for _, s := range vector {
+		if n := number(s.F); n != nil {
+			f(s.Metric, n)
+		}
+	}
+	return err
+}
+
 // use is what is used now. Parts that cannot be evaluated are missing from the
 // result and in the error.
 func (q querier) use(ctx context.Context, at time.Time) (*usageView, error) {
 	v := &usageView{At: at.UnixMilli(), Pods: map[string]*usage{}, Nodes: map[string]*usage{}}
-	var errs []error
-	each := func(expr string, f func(labels.Labels, *float64)) {
-		vector, err := q.instant(ctx, expr, at)
-		errs = append(errs, err)
-		for _, s := range vector {
-			if n := number(s.F); n != nil {
-				f(s.Metric, n)
-			}
-		}
-	}
 	entry := func(m map[string]*usage, key string) *usage {
 		if m[key] == nil {
 			m[key] = &usage{}
 		}
 		return m[key]
 	}
-	each(exprPodCPU, func(l labels.Labels, n *float64) { entry(v.Pods, podKey(l)).CPU = n })
-	each(exprPodMemory, func(l labels.Labels, n *float64) { entry(v.Pods, podKey(l)).Memory = n })
-	each(exprNodeCPU, func(l labels.Labels, n *float64) { entry(v.Nodes, l.Get("node")).CPU = n })
-	each(exprNodeMemory, func(l labels.Labels, n *float64) { entry(v.Nodes, l.Get("node")).Memory = n })
-	each(exprIngest, func(_ labels.Labels, n *float64) { v.Ingest = n })
-	return v, errors.Join(errs...)
+	return v, errors.Join(
+		q.each(ctx, exprPodCPU, at, func(l labels.Labels, n *float64) { entry(v.Pods, podKey(l)).CPU = n }),
+		q.each(ctx, exprPodMemory, at, func(l labels.Labels, n *float64) { entry(v.Pods, podKey(l)).Memory = n }),
+		q.each(ctx, exprNodeCPU, at, func(l labels.Labels, n *float64) { entry(v.Nodes, l.Get("node")).CPU = n }),
+		q.each(ctx, exprNodeMemory, at, func(l labels.Labels, n *float64) { entry(v.Nodes, l.Get("node")).Memory = n }),
+		q.each(ctx, exprIngest, at, func(_ labels.Labels, n *float64) { v.Ingest = n }),
+	)
 }
 
 func podKey(l labels.Labels) string { return l.Get("namespace") + "/" + l.Get("pod") }
@@ -171,5 +174,6 @@ func (q querier) history(ctx context.Context, now time.Time) (*historyView, erro
 		each(exprNodesReady, overview("nodes")),
 		each(exprPods, overview("pods")),
 		each(exprAlerts, overview("alerts")),
+		each(exprRequests, overview("requests")),
 	)
 }

@@ -97,7 +97,7 @@ func (p *NodeRestriction) pod(ctx context.Context, a *Attributes, node string, d
 		case Create:
 			return p.mirrorOnly(ctx, a, node, deny)
 		case Delete:
-			if pod, ok := a.Old.(*corev1.Pod); ok && pod.Spec.NodeName != node {
+			if pod, ok := a.Old.(*corev1.Pod); !ok || pod.Spec.NodeName != node {
 				return deny("node %q can only delete pods with spec.nodeName set to itself", node)
 			}
 			return nil

@@ -317,8 +317,16 @@ func TestDefaultClasses(t *testing.T) {
 	if admit(t, sc, attributes(t, c, pvc, nil)) != nil || admit(t, ic, attributes(t, c, ing, nil)) != nil || *pvc.Spec.StorageClassName != "" || ing.Spec.IngressClassName != nil {
 		t.Errorf("with a choice: %+v %+v", pvc.Spec, ing.Spec)
 	}
-	if err := admit(t, admission.NewStorageObjectInUseProtection(), attributes(t, c, pvc, nil)); err != nil || !slices.Equal(pvc.Finalizers, []string{"kubernetes.io/pvc-protection"}) {
-		t.Errorf("finalizers %v %v", pvc.Finalizers, err)
+	for mark, o := range map[string]client.Object{
+		"kubernetes.io/pvc-protection": pvc,
+		"kubernetes.io/pv-protection":  &corev1.PersistentVolume{ObjectMeta: meta("disk", "", "")},
+		"kubernetes.io/vac-protection": &storagev1.VolumeAttributesClass{ObjectMeta: meta("fast", "", "")},
+	} {
+		for range 2 { // the second time it is marked already
+			if err := admit(t, admission.NewStorageObjectInUseProtection(), attributes(t, c, o, nil)); err != nil || !slices.Equal(o.GetFinalizers(), []string{mark}) {
+				t.Errorf("%T has finalizers %v, want %s; %v", o, o.GetFinalizers(), mark, err)
+			}
+		}
 	}
 }
 

@@ -235,3 +235,14 @@ func TestRBACEscalation(t *testing.T) {
 		t.Errorf("master: %v", err)
 	}
 }
+
+// TestNodeDeletesUnseen: what cannot be looked at is not the node's.
+func TestNodeDeletesUnseen(t *testing.T) {
+	err := admission.NewNodeRestriction(nil, nil).Admit(t.Context(), &admission.Attributes{
+		User: &auth.User{Name: "system:node:node1", Groups: []string{auth.GroupNodes}}, Op: admission.Delete,
+		Resource: client.Resource{Resource: "pods"}, Key: client.Key{Namespace: "default", Name: "p"},
+	})
+	if err == nil || !strings.Contains(err.Error(), "can only delete pods with spec.nodeName set to itself") {
+		t.Error(err)
+	}
+}

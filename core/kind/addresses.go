@@ -27,7 +27,7 @@ func ipAddressKind(gv schema.GroupVersion) *Kind {
 	}
 	k.Validate = check1(validateIPAddress)
 	k.ValidateUpdate = check2(func(ip, old *networkingv1.IPAddress) field.ErrorList {
-		return unchanged(field.NewPath("spec", "parentRef"), ip.Spec.ParentRef, old.Spec.ParentRef)
+		return append(validateIPAddress(ip), unchanged(field.NewPath("spec", "parentRef"), ip.Spec.ParentRef, old.Spec.ParentRef)...)
 	})
 	k.Columns = named[*networkingv1.IPAddress]().
 		text("ParentRef", networkingv1.IPAddressSpec{}.SwaggerDoc()["parentRef"], func(ip *networkingv1.IPAddress) string {
@@ -109,6 +109,9 @@ func serviceCIDRKind(gv schema.GroupVersion) *Kind {
 			return strings.Join(c.Spec.CIDRs, ",")
 		}).
 		age()
-	k.Subresources = []Subresource{status(func(c, old *networkingv1.ServiceCIDR) { c.Spec = *old.Spec.DeepCopy() }, nil)}
+	k.Subresources = []Subresource{status(func(c, old *networkingv1.ServiceCIDR) {
+		c.Spec = *old.Spec.DeepCopy()
+		c.Finalizers = slices.Clone(old.Finalizers)
+	}, nil)}
 	return k
 }

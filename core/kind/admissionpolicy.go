@@ -11,12 +11,12 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/client-go/util/jsonpath"
+
+	"binnacle.io/core/cel"
 )
 
-// Expressions are not compiled here: a policy with a wrong one is accepted and
-// fails as its failurePolicy says when it is evaluated.
-
-func validatingAdmissionPolicyKind(gv schema.GroupVersion) *Kind {
+func validatingAdmissionPolicyKind(gv schema.GroupVersion, compiler *cel.Compiler) *Kind {
 	type policy = admissionregistrationv1.ValidatingAdmissionPolicy
 	k := define[policy, admissionregistrationv1.ValidatingAdmissionPolicyList](gv, "validatingadmissionpolicies").inCluster()
 	k.AnyFinalizer = true
@@ -33,8 +33,8 @@ func validatingAdmissionPolicyKind(gv schema.GroupVersion) *Kind {
 		p.Status = *old.Status.DeepCopy()
 		raise(p, old, &p.Spec, &old.Spec)
 	})
-	k.Validate = check1(validateValidatingPolicy)
-	k.ValidateUpdate = check2(func(p, _ *policy) field.ErrorList { return validateValidatingPolicy(p) })
+	k.Validate = check1(func(p *policy) field.ErrorList { return validateValidatingPolicy(compiler, p, nil) })
+	k.ValidateUpdate = check2(func(p, old *policy) field.ErrorList { return validateValidatingPolicy(compiler, p, old) })
 	k.Columns = named[*policy]().
 		count("Validations", "Validations indicates the number of validation rules defined in this configuration", func(p *policy) int64 { return int64(len(p.Spec.Validations)) }).
 		text("ParamKind", "ParamKind specifies the kind of resources used to parameterize this policy", func(p *policy) string { return paramKind(p.Spec.ParamKind) }).
@@ -46,10 +46,20 @@ func validatingAdmissionPolicyKind(gv schema.GroupVersion) *Kind {
 	return k
 }
 
-func validateValidatingPolicy(pol *admissionregistrationv1.ValidatingAdmissionPolicy) field.ErrorList {
+// validateValidatingPolicy checks a policy. old is nil for a new one.
+func validateValidatingPolicy(compiler *cel.Compiler, pol, old *admissionregistrationv1.ValidatingAdmissionPolicy) field.ErrorList {
 	p, s := field.NewPath("spec"), &pol.Spec
 	errs := validatePolicyMatch(p.Child("matchConstraints"), s.MatchConstraints)
-	errs = append(errs, validatePolicyCommon(p, s.FailurePolicy, s.ParamKind, s.MatchConditions, s.Variables)...)
+	errs = append(errs, validatePolicyCommon(p, s.FailurePolicy, s.ParamKind)...)
+	if old == nil || !sameConditions(s.ParamKind, old.Spec.ParamKind, s.MatchConditions, old.Spec.MatchConditions) {
+		errs = append(errs, validateConditions(p.Child("matchConditions"), s.MatchConditions, compiler, s.ParamKind != nil)...)
+	}
+	x := policyExpressions{compile: compiler.Compile, params: s.ParamKind != nil}
+	if len(s.Variables) > 0 {
+		scope := compiler.Scope()
+		x.compile = scope.Compile
+		errs = append(errs, validateVariables(p.Child("variables"), s.Variables, scope, x.params)...)
+	}
 	if len(s.Validations) == 0 && len(s.AuditAnnotations) == 0 {
 		const either = "validations or auditAnnotations must contain at least one item"
 		errs = append(errs, field.Required(p.Child("validations"), either), field.Required(p.Child("auditAnnotations"), either))
@@ -58,16 +68,18 @@ func validateValidatingPolicy(pol *admissionregistrationv1.ValidatingAdmissionPo
 		v, at := &s.Validations[i], p.Child("validations").Index(i)
 		if strings.TrimSpace(v.Expression) == "" {
 			errs = append(errs, field.Required(at.Child("expression"), "expression is not specified"))
+		} else {
+			errs = append(errs, x.check(at.Child("expression"), v.Expression, cel.Bool)...)
 		}
-		if v.MessageExpression != "" && strings.TrimSpace(v.MessageExpression) == "" {
-			errs = append(errs, field.Invalid(at.Child("messageExpression"), v.MessageExpression, "must be non-empty if specified"))
+		if v.MessageExpression != "" {
+			errs = append(errs, x.checkMessage(at.Child("messageExpression"), v.MessageExpression)...)
 		}
 		errs = append(errs, validateMessage(at.Child("message"), v.Message)...)
 		if v.Reason != nil {
 			errs = append(errs, supported(at.Child("reason"), *v.Reason, metav1.StatusReasonForbidden, metav1.StatusReasonInvalid, metav1.StatusReasonRequestEntityTooLarge)...)
 		}
 	}
-	return append(errs, validateAuditAnnotations(p.Child("auditAnnotations"), pol.Name, s.AuditAnnotations)...)
+	return append(errs, validateAuditAnnotations(p.Child("auditAnnotations"), pol.Name, s.AuditAnnotations, x)...)
 }
 
 func validateMessage(p *field.Path, message string) field.ErrorList {
@@ -87,7 +99,7 @@ const (
 	maxValueExpression  = 5 << 10
 )
 
-func validateAuditAnnotations(p *field.Path, policy string, list []admissionregistrationv1.AuditAnnotation) field.ErrorList {
+func validateAuditAnnotations(p *field.Path, policy string, list []admissionregistrationv1.AuditAnnotation, x policyExpressions) field.ErrorList {
 	var errs field.ErrorList
 	if len(list) > maxAuditAnnotations {
 		errs = append(errs, field.Invalid(p, list, fmt.Sprintf("must not have more than %d auditAnnotations", maxAuditAnnotations)))
@@ -107,6 +119,9 @@ func validateAuditAnnotations(p *field.Path, policy string, list []admissionregi
 			errs = append(errs, field.Required(at.Child("valueExpression"), "valueExpression is not specified"))
 		case len(v) > maxValueExpression:
 			errs = append(errs, field.Required(at.Child("valueExpression"), fmt.Sprintf("must not exceed %d bytes in length", maxValueExpression)))
+		default:
+			_, err := x.compile(v, x.variables(), cel.StringOrNull)
+			errs = append(errs, wrongExpression(at.Child("valueExpression"), a.ValueExpression, err)...)
 		}
 		if keys[a.Key] {
 			errs = append(errs, field.Duplicate(at.Child("key"), a.Key))
@@ -117,56 +132,41 @@ func validateAuditAnnotations(p *field.Path, policy string, list []admissionregi
 }
 
 // validatePolicyCommon checks what both kinds of policies have.
-func validatePolicyCommon(p *field.Path, failure *admissionregistrationv1.FailurePolicyType, param *admissionregistrationv1.ParamKind,
-	conditions []admissionregistrationv1.MatchCondition, variables []admissionregistrationv1.Variable,
-) field.ErrorList {
+func validatePolicyCommon(p *field.Path, failure *admissionregistrationv1.FailurePolicyType, param *admissionregistrationv1.ParamKind) field.ErrorList {
 	var errs field.ErrorList
 	if failure != nil {
 		errs = append(errs, supported(p.Child("failurePolicy"), *failure, admissionregistrationv1.Fail, admissionregistrationv1.Ignore)...)
 	}
 	if param != nil {
 		at := p.Child("paramKind")
-		if param.APIVersion == "" {
-			errs = append(errs, field.Required(at.Child("apiVersion"), ""))
-		} else if _, err := schema.ParseGroupVersion(param.APIVersion); err != nil {
-			errs = append(errs, field.Invalid(at.Child("apiVersion"), param.APIVersion, err.Error()))
-		}
+		errs = append(errs, validateParamVersion(at.Child("apiVersion"), param.APIVersion)...)
 		if param.Kind == "" {
 			errs = append(errs, field.Required(at.Child("kind"), ""))
 		} else if bad := validation.IsDNS1035Label(strings.ToLower(param.Kind)); len(bad) > 0 {
 			errs = append(errs, field.Invalid(at.Child("kind"), param.Kind, "may have mixed case, but should otherwise match: "+strings.Join(bad, ",")))
 		}
 	}
-	errs = append(errs, validateConditions(p.Child("matchConditions"), conditions)...)
-	for i, v := range variables {
-		at := p.Child("variables").Index(i)
-		switch {
-		case v.Name == "":
-			errs = append(errs, field.Required(at.Child("name"), "name is not specified"))
-		case !isCELIdentifier(v.Name):
-			errs = append(errs, field.Invalid(at.Child("name"), v.Name, "must be a valid CEL identifier"))
-		}
-		if strings.TrimSpace(v.Expression) == "" {
-			errs = append(errs, field.Required(at.Child("expression"), "expression is not specified"))
-		}
-	}
 	return errs
 }
 
-// isCELIdentifier reports whether CEL's grammar takes name as an identifier.
-func isCELIdentifier(name string) bool {
-	for i, r := range name {
-		letter := r == '_' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
-		if !letter && (i == 0 || r < '0' || r > '9') {
-			return false
-		}
+func validateParamVersion(p *field.Path, version string) field.ErrorList {
+	if version == "" {
+		return field.ErrorList{field.Required(p, "")}
 	}
-	switch name {
-	case "", "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop",
-		"package", "namespace", "return", "var", "void", "while":
-		return false
+	gv, err := schema.ParseGroupVersion(version)
+	if err != nil {
+		return field.ErrorList{field.Invalid(p, version, err.Error())}
 	}
-	return true
+	var errs field.ErrorList
+	if bad := validation.IsDNS1123Subdomain(gv.Group); gv.Group != "" && len(bad) > 0 {
+		errs = append(errs, field.Invalid(p, gv.Group, strings.Join(bad, ",")))
+	}
+	if gv.Version == "" {
+		errs = append(errs, field.Invalid(p, version, "version must be specified"))
+	} else if bad := validation.IsDNS1035Label(gv.Version); len(bad) > 0 {
+		errs = append(errs, field.Invalid(p, gv.Version, strings.Join(bad, ",")))
+	}
+	return errs
 }
 
 func validatePolicyStatus(s *admissionregistrationv1.ValidatingAdmissionPolicyStatus) field.ErrorList {
@@ -176,10 +176,21 @@ func validatePolicyStatus(s *admissionregistrationv1.ValidatingAdmissionPolicySt
 		for i, w := range s.TypeChecking.ExpressionWarnings {
 			at := p.Child("typeChecking", "expressionWarnings").Index(i)
 			errs = append(errs, required(at.Child("warning"), w.Warning, nil)...)
-			errs = append(errs, required(at.Child("fieldRef"), w.FieldRef, nil)...)
+			errs = append(errs, validateWarningRef(at.Child("fieldRef"), strings.TrimSpace(w.FieldRef))...)
 		}
 	}
 	return append(errs, metav1validation.ValidateConditions(s.Conditions, p.Child("conditions"))...)
+}
+
+// validateWarningRef checks the JSON path of an expression.
+func validateWarningRef(p *field.Path, ref string) field.ErrorList {
+	if ref == "" {
+		return field.ErrorList{field.Required(p, "")}
+	}
+	if err := jsonpath.New("spec").Parse("{" + ref + "}"); err != nil {
+		return field.ErrorList{field.Invalid(p, ref, fmt.Sprintf("invalid JSONPath: %v", err))}
+	}
+	return nil
 }
 
 func paramKind(k *admissionregistrationv1.ParamKind) string {
@@ -189,7 +200,7 @@ func paramKind(k *admissionregistrationv1.ParamKind) string {
 	return k.APIVersion + "/" + k.Kind
 }
 
-func mutatingAdmissionPolicyKind(gv schema.GroupVersion) *Kind {
+func mutatingAdmissionPolicyKind(gv schema.GroupVersion, compiler *cel.Compiler) *Kind {
 	type policy = admissionregistrationv1.MutatingAdmissionPolicy
 	k := define[policy, admissionregistrationv1.MutatingAdmissionPolicyList](gv, "mutatingadmissionpolicies").inCluster()
 	k.AnyFinalizer = true
@@ -200,8 +211,8 @@ func mutatingAdmissionPolicyKind(gv schema.GroupVersion) *Kind {
 	})
 	k.PrepareCreate = do1(func(p *policy) { p.Generation = 1 })
 	k.PrepareUpdate = do2(func(p, old *policy) { raise(p, old, &p.Spec, &old.Spec) })
-	k.Validate = check1(validateMutatingPolicy)
-	k.ValidateUpdate = check2(func(p, _ *policy) field.ErrorList { return validateMutatingPolicy(p) })
+	k.Validate = check1(func(p *policy) field.ErrorList { return validateMutatingPolicy(compiler, p, nil) })
+	k.ValidateUpdate = check2(func(p, old *policy) field.ErrorList { return validateMutatingPolicy(compiler, p, old) })
 	k.Columns = named[*policy]().
 		count("Mutations", "Mutation indicates the number of mutations rules defined in this configuration", func(p *policy) int64 { return int64(len(p.Spec.Mutations)) }).
 		text("ParamKind", "ParamKind specifies the kind of resources used to parameterize this policy", func(p *policy) string { return paramKind(p.Spec.ParamKind) }).
@@ -209,19 +220,26 @@ func mutatingAdmissionPolicyKind(gv schema.GroupVersion) *Kind {
 	return k
 }
 
-func validateMutatingPolicy(pol *admissionregistrationv1.MutatingAdmissionPolicy) field.ErrorList {
+// validateMutatingPolicy checks a policy. old is nil for a new one.
+func validateMutatingPolicy(compiler *cel.Compiler, pol, old *admissionregistrationv1.MutatingAdmissionPolicy) field.ErrorList {
 	p, s := field.NewPath("spec"), &pol.Spec
 	errs := validatePolicyMatch(p.Child("matchConstraints"), s.MatchConstraints)
 	if m := s.MatchConstraints; m != nil {
 		errs = append(errs, notDelete(p.Child("matchConstraints"), m)...)
 	}
-	errs = append(errs, validatePolicyCommon(p, s.FailurePolicy, s.ParamKind, s.MatchConditions, s.Variables)...)
+	errs = append(errs, validatePolicyCommon(p, s.FailurePolicy, s.ParamKind)...)
+	if old == nil || !sameConditions(s.ParamKind, old.Spec.ParamKind, s.MatchConditions, old.Spec.MatchConditions) {
+		errs = append(errs, validateConditions(p.Child("matchConditions"), s.MatchConditions, compiler, s.ParamKind != nil)...)
+	}
+	scope := compiler.Scope()
+	x := policyExpressions{compile: scope.Compile, params: s.ParamKind != nil, patches: true}
+	errs = append(errs, validateVariables(p.Child("variables"), s.Variables, scope, x.params)...)
 	errs = append(errs, oneOf(p.Child("reinvocationPolicy"), s.ReinvocationPolicy, admissionregistrationv1.IfNeededReinvocationPolicy, admissionregistrationv1.NeverReinvocationPolicy)...)
 	if len(s.Mutations) == 0 {
 		errs = append(errs, field.Required(p.Child("mutations"), "mutations must contain at least one item"))
 	}
 	for i := range s.Mutations {
-		errs = append(errs, validateMutation(p.Child("mutations").Index(i), &s.Mutations[i])...)
+		errs = append(errs, validateMutation(p.Child("mutations").Index(i), &s.Mutations[i], x)...)
 	}
 	return errs
 }
@@ -238,7 +256,7 @@ func notDelete(p *field.Path, m *admissionregistrationv1.MatchResources) field.E
 	return errs
 }
 
-func validateMutation(p *field.Path, m *admissionregistrationv1.Mutation) field.ErrorList {
+func validateMutation(p *field.Path, m *admissionregistrationv1.Mutation, x policyExpressions) field.ErrorList {
 	errs := oneOf(p.Child("patchType"), m.PatchType, admissionregistrationv1.PatchTypeApplyConfiguration, admissionregistrationv1.PatchTypeJSONPatch)
 	if len(errs) > 0 {
 		return errs
@@ -248,9 +266,10 @@ func validateMutation(p *field.Path, m *admissionregistrationv1.Mutation) field.
 		patch      admissionregistrationv1.PatchType
 		set        bool
 		expression func() string
+		want       cel.Result
 	}{
-		{"applyConfiguration", admissionregistrationv1.PatchTypeApplyConfiguration, m.ApplyConfiguration != nil, func() string { return m.ApplyConfiguration.Expression }},
-		{"jsonPatch", admissionregistrationv1.PatchTypeJSONPatch, m.JSONPatch != nil, func() string { return m.JSONPatch.Expression }},
+		{"applyConfiguration", admissionregistrationv1.PatchTypeApplyConfiguration, m.ApplyConfiguration != nil, func() string { return m.ApplyConfiguration.Expression }, cel.ApplyConfiguration},
+		{"jsonPatch", admissionregistrationv1.PatchTypeJSONPatch, m.JSONPatch != nil, func() string { return m.JSONPatch.Expression }, cel.JSONPatches},
 	} {
 		at := p.Child(f.child)
 		switch {
@@ -261,6 +280,8 @@ func validateMutation(p *field.Path, m *admissionregistrationv1.Mutation) field.
 			errs = append(errs, field.Required(at, fmt.Sprintf("must be specified when patchType is %s", m.PatchType)))
 		case strings.TrimSpace(f.expression()) == "":
 			errs = append(errs, field.Required(at.Child("expression"), ""))
+		default:
+			errs = append(errs, x.check(at.Child("expression"), strings.TrimSpace(f.expression()), f.want)...)
 		}
 	}
 	return errs

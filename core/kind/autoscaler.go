@@ -23,8 +23,17 @@ func horizontalPodAutoscalerKind(gv schema.GroupVersion) *Kind {
 	})
 	k.PrepareUpdate = do2(func(h, old *autoscalingv2.HorizontalPodAutoscaler) { h.Status = *old.Status.DeepCopy() })
 	k.ValidateName = apivalidation.NameIsDNSSubdomain
-	k.Validate = check1(validateAutoscaler)
-	k.ValidateUpdate = check2(func(h, _ *autoscalingv2.HorizontalPodAutoscaler) field.ErrorList { return validateAutoscaler(h) })
+	k.Validate = check1(func(h *autoscalingv2.HorizontalPodAutoscaler) field.ErrorList {
+		return append(validateAutoscaler(h), validateTargetVersion(h)...)
+	})
+	k.ValidateUpdate = check2(func(h, old *autoscalingv2.HorizontalPodAutoscaler) field.ErrorList {
+		errs := validateAutoscaler(h)
+		now, was := h.Spec.ScaleTargetRef, old.Spec.ScaleTargetRef
+		if now.APIVersion != was.APIVersion || now.Kind != was.Kind {
+			errs = append(errs, validateTargetVersion(h)...)
+		}
+		return errs
+	})
 	k.Columns = autoscalerColumns()
 	k.Versions = []Version{typedVersion[autoscalingv1.HorizontalPodAutoscaler, autoscalingv1.HorizontalPodAutoscalerList](
 		autoscalingv1.SchemeGroupVersion, autoscalerToV2, autoscalerFromV2)}
@@ -93,6 +102,12 @@ func validateAutoscaler(h *autoscalingv2.HorizontalPodAutoscaler) field.ErrorLis
 		errs = append(errs, field.Invalid(p.Child("maxReplicas"), s.MaxReplicas, "must be greater than or equal to `minReplicas`"))
 	}
 	errs = append(errs, validateTarget(p.Child("scaleTargetRef"), s.ScaleTargetRef)...)
+	outside := func(m autoscalingv2.MetricSpec) bool {
+		return m.Type == autoscalingv2.ObjectMetricSourceType || m.Type == autoscalingv2.ExternalMetricSourceType
+	}
+	if s.MinReplicas != nil && *s.MinReplicas == 0 && !slices.ContainsFunc(s.Metrics, outside) {
+		errs = append(errs, field.Forbidden(p.Child("metrics"), "must specify at least one Object or External metric to support scaling to zero replicas"))
+	}
 	for i := range s.Metrics {
 		errs = append(errs, validateMetric(p.Child("metrics").Index(i), &s.Metrics[i])...)
 	}
@@ -183,14 +198,27 @@ func validateMetricSource(p *field.Path, name string, m *autoscalingv2.MetricSpe
 	return errs
 }
 
-func validateMetricName(p *field.Path, m autoscalingv2.MetricIdentifier) field.ErrorList {
-	var errs field.ErrorList
-	if m.Name == "" {
-		errs = append(errs, field.Required(p.Child("name"), "must specify a metric name"))
-	} else {
-		errs = append(errs, invalids(p.Child("name"), m.Name, path.IsValidPathSegmentName(m.Name))...)
+// validateTargetVersion wants the target's group; only one kind that can be
+// scaled has none.
+func validateTargetVersion(h *autoscalingv2.HorizontalPodAutoscaler) field.ErrorList {
+	p, ref := field.NewPath("spec", "scaleTargetRef", "apiVersion"), h.Spec.ScaleTargetRef
+	gv, err := schema.ParseGroupVersion(ref.APIVersion)
+	switch {
+	case err != nil:
+		return field.ErrorList{field.Invalid(p, ref.APIVersion, err.Error())}
+	case gv.Group == "" && ref.Kind != "ReplicationController":
+		return field.ErrorList{field.Invalid(p, ref.APIVersion, "apiVersion must specify API group")}
 	}
-	return append(errs, validateSelector(p.Child("selector"), m.Selector)...)
+	return nil
+}
+
+func validateMetricName(p *field.Path, m autoscalingv2.MetricIdentifier) field.ErrorList {
+	// The selector means what the metrics API takes it for; upstream does not
+	// look at it.
+	if m.Name == "" {
+		return field.ErrorList{field.Required(p.Child("name"), "must specify a metric name")}
+	}
+	return invalids(p.Child("name"), m.Name, path.IsValidPathSegmentName(m.Name))
 }
 
 func validateMetricTarget(p *field.Path, t *autoscalingv2.MetricTarget) field.ErrorList {

@@ -25,6 +25,8 @@ import (
 	storagemigrationv1 "k8s.io/api/storagemigration/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+
+	"binnacle.io/core/cel"
 )
 
 // builtin makes every built-in kind, with its retired versions.
@@ -150,14 +152,14 @@ func storageKinds() []*Kind {
 }
 
 func admissionKinds() []*Kind {
-	gv := admissionregistrationv1.SchemeGroupVersion
+	gv, compiler := admissionregistrationv1.SchemeGroupVersion, cel.NewCompiler()
 	return []*Kind{
-		mutatingAdmissionPolicyKind(gv),
+		mutatingAdmissionPolicyKind(gv, compiler),
 		mutatingAdmissionPolicyBindingKind(gv),
-		mutatingWebhookConfigurationKind(gv),
-		validatingAdmissionPolicyKind(gv),
+		mutatingWebhookConfigurationKind(gv, compiler),
+		validatingAdmissionPolicyKind(gv, compiler),
 		validatingAdmissionPolicyBindingKind(gv),
-		validatingWebhookConfigurationKind(gv),
+		validatingWebhookConfigurationKind(gv, compiler),
 	}
 }
 

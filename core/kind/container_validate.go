@@ -243,7 +243,7 @@ func (scope *podScope) envSource(p *field.Path, e *corev1.EnvVar) field.ErrorLis
 	from, sources := e.ValueFrom, 0
 	if f := from.FieldRef; f != nil {
 		sources++
-		errs = append(errs, validateFieldRef(p.Child("fieldRef"), f, []string{
+		errs = append(errs, validatePodField(p.Child("fieldRef"), f, []string{
 			"metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName",
 			"spec.serviceAccountName", "status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs",
 		})...)
@@ -296,8 +296,8 @@ func validateKeyRef(p *field.Path, name, key string) field.ErrorList {
 	return append(errs, required(p.Child("key"), key, validation.IsConfigMapKey)...)
 }
 
-// validateFieldRef checks the downward API's view of the pod.
-func validateFieldRef(p *field.Path, f *corev1.ObjectFieldSelector, paths []string) field.ErrorList {
+// validatePodField checks the downward API's view of the pod.
+func validatePodField(p *field.Path, f *corev1.ObjectFieldSelector, paths []string) field.ErrorList {
 	if f.APIVersion == "" {
 		return field.ErrorList{field.Required(p.Child("apiVersion"), "")}
 	}

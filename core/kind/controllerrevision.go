@@ -14,7 +14,8 @@ func controllerRevisionKind(gv schema.GroupVersion) *Kind {
 	k := define[appsv1.ControllerRevision, appsv1.ControllerRevisionList](gv, "controllerrevisions")
 	k.Validate = check1(validateRevision)
 	k.ValidateUpdate = check2(func(r, old *appsv1.ControllerRevision) field.ErrorList {
-		return append(validateRevision(r), unchanged(field.NewPath("data"), r.Data, old.Data)...)
+		errs := nonNegative(field.NewPath("revision"), r.Revision)
+		return append(errs, unchanged(field.NewPath("data"), r.Data, old.Data)...)
 	})
 	k.Columns = named[*appsv1.ControllerRevision]().
 		text("Controller", "Controller of the object", func(r *appsv1.ControllerRevision) string {

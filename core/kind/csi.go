@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	storagev1 "k8s.io/api/storage/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -38,7 +39,9 @@ func csiDriverKind(gv schema.GroupVersion) *Kind {
 		return nil
 	}
 	k.WarningsOnUpdate = func(obj, old Object) []string {
-		if obj.GetGeneration() == old.GetGeneration() {
+		now, was := &obj.(*storagev1.CSIDriver).Spec, &old.(*storagev1.CSIDriver).Spec
+		if apiequality.Semantic.DeepEqual(now.TokenRequests, was.TokenRequests) &&
+			apiequality.Semantic.DeepEqual(now.ServiceAccountTokenInSecrets, was.ServiceAccountTokenInSecrets) {
 			return nil
 		}
 		return k.Warnings(obj)

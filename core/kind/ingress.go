@@ -39,6 +39,7 @@ func ingressKind(gv schema.GroupVersion) *Kind {
 		}
 		return nil
 	})
+	k.WarningsOnUpdate = func(_, _ Object) []string { return nil }
 	k.Columns = ingressColumns()
 	k.Subresources = []Subresource{status(func(i, old *networkingv1.Ingress) {
 		i.Spec = *old.Spec.DeepCopy()

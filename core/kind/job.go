@@ -166,7 +166,8 @@ func validateJobSelected(p *field.Path, s *batchv1.JobSpec) field.ErrorList {
 
 func validateJobUpdate(j, old *batchv1.Job) field.ErrorList {
 	p := field.NewPath("spec")
-	errs := validateGenerated(p, j, false)
+	_, prefixed := old.Spec.Template.Labels[batchv1.JobNameLabel]
+	errs := validateGenerated(p, j, prefixed)
 	errs = append(errs, validateJobSelected(p, &j.Spec)...)
 	switch now, was := j.Spec.Completions, old.Spec.Completions; {
 	case deref(j.Spec.CompletionMode) != batchv1.IndexedCompletion:

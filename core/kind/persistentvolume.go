@@ -45,6 +45,10 @@ func defaultVolumeObject(v *corev1.PersistentVolume) {
 	orElse(&s.PersistentVolumeReclaimPolicy, corev1.PersistentVolumeReclaimRetain)
 	orPointer(&s.VolumeMode, corev1.PersistentVolumeFilesystem)
 	roundUp(s.Capacity)
+	defaultPersistentSource(&s.PersistentVolumeSource)
+}
+
+func defaultPersistentSource(s *corev1.PersistentVolumeSource) {
 	if s.HostPath != nil {
 		orPointer(&s.HostPath.Type, corev1.HostPathUnset)
 	}
@@ -179,7 +183,7 @@ func validateInlineVolume(p *field.Path, s *corev1.PersistentVolumeSpec) field.E
 	forbid(s.StorageClassName != "", "storageClassName", no)
 	forbid(s.VolumeMode != nil && *s.VolumeMode != corev1.PersistentVolumeFilesystem,
 		"volumeMode", "may not specify volumeMode other than Filesystem in the context of inline volumes")
-	return append(errs, validateAttributesClass(p, s)...)
+	return errs
 }
 
 func validateVolumeAffinity(p *field.Path, a *corev1.VolumeNodeAffinity) field.ErrorList {

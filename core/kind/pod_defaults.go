@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"regexp"
 	"strings"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -123,7 +124,9 @@ func defaultPodSpec(s *corev1.PodSpec) {
 }
 
 func defaultContainer(c *corev1.Container) {
-	orElse(&c.ImagePullPolicy, pullPolicy(c.Image))
+	if c.ImagePullPolicy == "" {
+		c.ImagePullPolicy = pullPolicy(c.Image)
+	}
 	orElse(&c.TerminationMessagePath, corev1.TerminationMessagePathDefault)
 	orElse(&c.TerminationMessagePolicy, corev1.TerminationMessageReadFile)
 	for i := range c.Ports {
@@ -157,24 +160,27 @@ func defaultContainer(c *corev1.Container) {
 
 // pullPolicy depends on whether the image may change under its name.
 func pullPolicy(image string) corev1.PullPolicy {
-	if strings.Contains(image, "@") || !imageReference(image) {
+	last := image[strings.LastIndex(image, "/")+1:]
+	_, tag, tagged := strings.Cut(last, ":")
+	// The grammar is looked at last: that costs most.
+	if tagged && tag != "latest" || strings.Contains(image, "@") || !imageReference(image) {
 		return corev1.PullIfNotPresent
 	}
-	last := image[strings.LastIndex(image, "/")+1:]
-	if _, tag, tagged := strings.Cut(last, ":"); !tagged || tag == "latest" {
-		return corev1.PullAlways
-	}
-	return corev1.PullIfNotPresent
+	return corev1.PullAlways
 }
 
 // imageReference says whether an image's name without a digest follows the
 // grammar of the distribution project's references.
 func imageReference(image string) bool {
-	const host = `(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])`
-	const part = `[a-z0-9]+(?:(?:[._]|__|[-]+)[a-z0-9]+)*`
-	m := regexp.MustCompile(`^((?:(?:` + host + `(?:\.` + host + `)*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?/)?` + part + `(?:/` + part + `)*)(?::[\w][\w.-]{0,127})?$`).FindStringSubmatch(image)
+	m := referenceGrammar().FindStringSubmatch(image)
 	return m != nil && len(m[1]) <= 255
 }
+
+var referenceGrammar = sync.OnceValue(func() *regexp.Regexp {
+	const host = `(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])`
+	const part = `[a-z0-9]+(?:(?:[._]|__|[-]+)[a-z0-9]+)*`
+	return regexp.MustCompile(`^((?:(?:` + host + `(?:\.` + host + `)*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?/)?` + part + `(?:/` + part + `)*)(?::[\w][\w.-]{0,127})?$`)
+})
 
 func defaultProbe(p *corev1.Probe) {
 	orElse(&p.TimeoutSeconds, 1)
@@ -235,7 +241,9 @@ func defaultVolume(v *corev1.Volume) {
 		defaultClaimSpec(&v.Ephemeral.VolumeClaimTemplate.Spec)
 	}
 	if v.Image != nil {
-		orElse(&v.Image.PullPolicy, pullPolicy(v.Image.Reference))
+		if v.Image.PullPolicy == "" {
+			v.Image.PullPolicy = pullPolicy(v.Image.Reference)
+		}
 	}
 	if v.ISCSI != nil {
 		orElse(&v.ISCSI.ISCSIInterface, "default")

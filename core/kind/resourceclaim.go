@@ -98,7 +98,7 @@ func resourceClaimTemplateKind(gv schema.GroupVersion) *Kind {
 		return append(errs, validateDeviceClaim(p.Child("spec", "devices"), &t.Spec.Spec.Devices)...)
 	})
 	k.ValidateUpdate = check2(func(t, old *resourcev1.ResourceClaimTemplate) field.ErrorList {
-		return unchanged(field.NewPath("spec"), t.Spec, old.Spec)
+		return append(k.Validate(t), unchanged(field.NewPath("spec"), t.Spec, old.Spec)...)
 	})
 	k.Columns = named[*resourcev1.ResourceClaimTemplate]().age()
 	return k

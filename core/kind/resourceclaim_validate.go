@@ -2,6 +2,7 @@ package kind
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -11,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"binnacle.io/core/cel"
 )
 
 // limited checks each item of a list, unless there are too many (max < 0: any
@@ -82,8 +85,6 @@ func (names requestNames) reference(p *field.Path, ref *string) field.ErrorList 
 	return errs
 }
 
-// validateDeviceClaim checks all but the expressions of selectors, which need
-// an environment that only the allocator has.
 func validateDeviceClaim(p *field.Path, c *resourcev1.DeviceClaim) field.ErrorList {
 	names := namesOf(c)
 	errs := limitedSet(p.Child("requests"), c.Requests, resourcev1.DeviceRequestsMaxSize,
@@ -149,7 +150,11 @@ func validateDeviceSelectors(p *field.Path, selectors []resourcev1.DeviceSelecto
 		case n > resourcev1.CELSelectorExpressionMaxLength:
 			return field.ErrorList{field.TooLong(at, "", resourcev1.CELSelectorExpressionMaxLength)}
 		}
-		return nil
+		_, err := cel.CompileSelector(s.CEL.Expression)
+		if errors.Is(err, cel.ErrTooComplex) {
+			return field.ErrorList{field.Forbidden(at, err.Error())}
+		}
+		return wrongExpression(at, s.CEL.Expression, err)
 	})
 }
 

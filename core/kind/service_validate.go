@@ -337,7 +337,7 @@ func validateLoadBalancerStatus(p *field.Path, spec *corev1.ServiceSpec, ingress
 		if in.IP != "" && in.IPMode == nil {
 			errs = append(errs, field.Required(at.Child("ipMode"), "must be specified when `ip` is set"))
 		}
-		if in.IPMode != nil {
+		if in.IP != "" && in.IPMode != nil {
 			errs = append(errs, supported(at.Child("ipMode"), *in.IPMode, corev1.LoadBalancerIPModeProxy, corev1.LoadBalancerIPModeVIP)...)
 		}
 		if in.Hostname != "" {

@@ -159,6 +159,11 @@ func volumeAttributesClassKind(gv schema.GroupVersion) *Kind {
 
 func volumeAttachmentKind(gv schema.GroupVersion) *Kind {
 	k := define[storagev1.VolumeAttachment, storagev1.VolumeAttachmentList](gv, "volumeattachments").inCluster()
+	k.Default = do1(func(a *storagev1.VolumeAttachment) {
+		if inline := a.Spec.Source.InlineVolumeSpec; inline != nil {
+			defaultPersistentSource(&inline.PersistentVolumeSource)
+		}
+	})
 	k.PrepareCreate = do1(func(a *storagev1.VolumeAttachment) { a.Status = storagev1.VolumeAttachmentStatus{} })
 	k.PrepareUpdate = do2(func(a, old *storagev1.VolumeAttachment) { a.Status = *old.Status.DeepCopy() })
 	k.Validate = check1(func(a *storagev1.VolumeAttachment) field.ErrorList {
@@ -197,7 +202,11 @@ func volumeAttachmentKind(gv schema.GroupVersion) *Kind {
 		text("Node", spec["nodeName"], func(a *storagev1.VolumeAttachment) string { return a.Spec.NodeName }).
 		flag("Attached", statusDoc["attached"], func(a *storagev1.VolumeAttachment) bool { return a.Status.Attached }).
 		age()
-	k.Subresources = []Subresource{status(func(a, old *storagev1.VolumeAttachment) { a.Spec = *old.Spec.DeepCopy() },
+	k.Subresources = []Subresource{status(func(a, old *storagev1.VolumeAttachment) {
+		a.Spec = *old.Spec.DeepCopy()
+		m := old.DeepCopy()
+		a.Labels, a.Annotations, a.Finalizers, a.OwnerReferences = m.Labels, m.Annotations, m.Finalizers, m.OwnerReferences
+	},
 		func(a, _ *storagev1.VolumeAttachment) field.ErrorList {
 			return validateAttached(field.NewPath("status"), &a.Status)
 		})}

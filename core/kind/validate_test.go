@@ -115,7 +115,7 @@ func TestRefusals(t *testing.T) {
 			p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{
 				HostPath: &corev1.HostPathVolumeSource{Path: "/x"}, EmptyDir: &corev1.EmptyDirVolumeSource{},
 			}}}
-		}), "spec.volumes[0].emptyDir: Forbidden: may not specify more than 1 volume type"},
+		}), "spec.volumes[0].hostPath: Forbidden: may not specify more than 1 volume type"},
 		{"backsteps", pod(func(p *corev1.Pod) {
 			p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/x/../y"}}}}
 		}), `spec.volumes[0].hostPath.path: Invalid value: "/x/../y": must not contain '..'`},
@@ -129,7 +129,7 @@ func TestRefusals(t *testing.T) {
 		}), "spec.containers[0].env[0].valueFrom: Invalid value: \"\": may not be specified when `value` is not empty"},
 		{"field path", container(func(c *corev1.Container) {
 			c.Env = []corev1.EnvVar{{Name: "A", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "spec.color"}}}}
-		}), `spec.containers[0].env[0].valueFrom.fieldRef.fieldPath: Unsupported value: "spec.color"`},
+		}), `spec.containers[0].env[0].valueFrom.fieldRef.fieldPath: Invalid value: "spec.color": error converting fieldPath: field label not supported: spec.color`},
 		{"escalation", container(func(c *corev1.Container) {
 			c.SecurityContext = &corev1.SecurityContext{Privileged: ptr(true), AllowPrivilegeEscalation: ptr(false)}
 		}), "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"},
@@ -154,7 +154,7 @@ func TestRefusals(t *testing.T) {
 
 		{"config map key", &corev1.ConfigMap{Data: map[string]string{"a/b": ""}}, `data[a/b]: Invalid value: "a/b": a valid config key must consist of`},
 		{"TLS secret", &corev1.Secret{Type: corev1.SecretTypeTLS}, "data[tls.crt]: Required value"},
-		{"no max", autoscaler(func(h *autoscalingv2.HorizontalPodAutoscaler) { h.Spec.MaxReplicas = 0 }), "spec.maxReplicas: Invalid value: 0: must be greater than 0"},
+		{"no max", autoscaler(func(h *autoscalingv2.HorizontalPodAutoscaler) { h.Spec.MaxReplicas = 0 }), "spec.maxReplicas: Required value: must be set and greater than 0"},
 		{"no source", autoscaler(func(h *autoscalingv2.HorizontalPodAutoscaler) {
 			h.Spec.Metrics = []autoscalingv2.MetricSpec{{Type: "Pods"}}
 		}), "spec.metrics[0].pods: Required value: must populate information for the given metric source"},
@@ -162,7 +162,7 @@ func TestRefusals(t *testing.T) {
 		{"binding", &rbacv1.RoleBinding{RoleRef: rbacv1.RoleRef{Kind: "Thing", Name: "x"}}, `roleRef.kind: Unsupported value: "Thing": supported values: "Role", "ClusterRole"`},
 		{"ingress", &networkingv1.Ingress{}, "either `defaultBackend` or `rules` must be specified"},
 		{"priority", &schedulingv1.PriorityClass{Value: 2_000_000_000}, "value: Forbidden: maximum allowed value of a user defined priority is 1000000000"},
-		{"taint", &corev1.Node{Spec: corev1.NodeSpec{Taints: []corev1.Taint{{Key: "k", Effect: "Go"}}}}, `spec.taints[0].effect: Unsupported value: "Go"`},
+		{"taint", &corev1.Node{Spec: corev1.NodeSpec{Taints: []corev1.Taint{{Key: "k", Effect: "Go"}}}}, `metadata.taints[0].effect: Unsupported value: "Go"`},
 		{"claim", &corev1.PersistentVolumeClaim{}, "spec.accessModes: Required value: at least 1 access mode is required"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -231,7 +231,7 @@ func validateDownward(p *field.Path, items []corev1.DownwardAPIVolumeFile) field
 		errs = append(errs, insidePath(p.Child("path"), f.Path)...)
 		switch {
 		case f.FieldRef != nil:
-			errs = append(errs, validateFieldRef(p.Child("fieldRef"), f.FieldRef, []string{
+			errs = append(errs, validatePodField(p.Child("fieldRef"), f.FieldRef, []string{
 				"metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid",
 			})...)
 			if f.ResourceFieldRef != nil {

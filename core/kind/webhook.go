@@ -3,6 +3,7 @@ package kind
 import (
 	"fmt"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -11,9 +12,11 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"binnacle.io/core/cel"
 )
 
-func validatingWebhookConfigurationKind(gv schema.GroupVersion) *Kind {
+func validatingWebhookConfigurationKind(gv schema.GroupVersion, compiler *cel.Compiler) *Kind {
 	type config = admissionregistrationv1.ValidatingWebhookConfiguration
 	k := define[config, admissionregistrationv1.ValidatingWebhookConfigurationList](gv, "validatingwebhookconfigurations").inCluster()
 	k.AnyFinalizer = true
@@ -25,8 +28,8 @@ func validatingWebhookConfigurationKind(gv schema.GroupVersion) *Kind {
 		}
 	})
 	k.PrepareCreate = do1(func(c *config) { c.Generation = 1 })
-	k.PrepareUpdate = do2(func(c, old *config) { raise(c, old, &c.Webhooks, &old.Webhooks) })
-	validate := func(c *config) field.ErrorList {
+	k.PrepareUpdate = do2(func(c, old *config) { raiseHooks(c, old, c.Webhooks, old.Webhooks) })
+	hooks := func(c *config) []webhook {
 		var hooks []webhook
 		for i := range c.Webhooks {
 			h := &c.Webhooks[i]
@@ -35,15 +38,15 @@ func validatingWebhookConfigurationKind(gv schema.GroupVersion) *Kind {
 				h.SideEffects, h.TimeoutSeconds, h.AdmissionReviewVersions, h.MatchConditions, nil,
 			})
 		}
-		return validateWebhooks(hooks)
+		return hooks
 	}
-	k.Validate = check1(validate)
-	k.ValidateUpdate = check2(func(c, _ *config) field.ErrorList { return validate(c) })
+	k.Validate = check1(func(c *config) field.ErrorList { return validateWebhooks(compiler, hooks(c), nil) })
+	k.ValidateUpdate = check2(func(c, old *config) field.ErrorList { return validateWebhooks(compiler, hooks(c), hooks(old)) })
 	k.Columns = webhookColumns(func(c *config) int { return len(c.Webhooks) })
 	return k
 }
 
-func mutatingWebhookConfigurationKind(gv schema.GroupVersion) *Kind {
+func mutatingWebhookConfigurationKind(gv schema.GroupVersion, compiler *cel.Compiler) *Kind {
 	type config = admissionregistrationv1.MutatingWebhookConfiguration
 	k := define[config, admissionregistrationv1.MutatingWebhookConfigurationList](gv, "mutatingwebhookconfigurations").inCluster()
 	k.AnyFinalizer = true
@@ -56,8 +59,8 @@ func mutatingWebhookConfigurationKind(gv schema.GroupVersion) *Kind {
 		}
 	})
 	k.PrepareCreate = do1(func(c *config) { c.Generation = 1 })
-	k.PrepareUpdate = do2(func(c, old *config) { raise(c, old, &c.Webhooks, &old.Webhooks) })
-	validate := func(c *config) field.ErrorList {
+	k.PrepareUpdate = do2(func(c, old *config) { raiseHooks(c, old, c.Webhooks, old.Webhooks) })
+	hooks := func(c *config) []webhook {
 		var hooks []webhook
 		for i := range c.Webhooks {
 			h := &c.Webhooks[i]
@@ -66,12 +69,21 @@ func mutatingWebhookConfigurationKind(gv schema.GroupVersion) *Kind {
 				h.SideEffects, h.TimeoutSeconds, h.AdmissionReviewVersions, h.MatchConditions, h.ReinvocationPolicy,
 			})
 		}
-		return validateWebhooks(hooks)
+		return hooks
 	}
-	k.Validate = check1(validate)
-	k.ValidateUpdate = check2(func(c, _ *config) field.ErrorList { return validate(c) })
+	k.Validate = check1(func(c *config) field.ErrorList { return validateWebhooks(compiler, hooks(c), nil) })
+	k.ValidateUpdate = check2(func(c, old *config) field.ErrorList { return validateWebhooks(compiler, hooks(c), hooks(old)) })
 	k.Columns = webhookColumns(func(c *config) int { return len(c.Webhooks) })
 	return k
+}
+
+// raiseHooks counts a change of the hooks. For upstream, an empty caBundle that
+// goes away is one, too.
+func raiseHooks(c, old Object, hooks, was any) {
+	c.SetGeneration(old.GetGeneration())
+	if !reflect.DeepEqual(hooks, was) {
+		c.SetGeneration(old.GetGeneration() + 1)
+	}
 }
 
 func webhookColumns[T Object](n func(T) int) []Column {
@@ -113,12 +125,18 @@ type webhook struct {
 	reinvocations *admissionregistrationv1.ReinvocationPolicyType
 }
 
-func validateWebhooks(hooks []webhook) field.ErrorList {
+// validateWebhooks checks the hooks of a configuration. Conditions that are as
+// in old stay as they are, in whatever language they were accepted.
+func validateWebhooks(compiler *cel.Compiler, hooks, old []webhook) field.ErrorList {
 	var errs field.ErrorList
+	same := slices.EqualFunc(hooks, old, func(a, b webhook) bool { return slices.Equal(a.conditions, b.conditions) })
 	names := map[string]bool{}
 	for i := range hooks {
 		p := field.NewPath("webhooks").Index(i)
 		errs = append(errs, hooks[i].validate(p)...)
+		if !same {
+			errs = append(errs, validateConditions(p.Child("matchConditions"), hooks[i].conditions, compiler, false)...)
+		}
 		if n := hooks[i].name; n != "" && names[n] {
 			errs = append(errs, field.Duplicate(p.Child("name"), n))
 		}
@@ -172,7 +190,7 @@ func (h *webhook) validate(p *field.Path) field.ErrorList {
 	default:
 		errs = append(errs, validateHookService(at.Child("service"), h.client.Service)...)
 	}
-	return append(errs, validateConditions(p.Child("matchConditions"), h.conditions)...)
+	return errs
 }
 
 func validateHookURL(p *field.Path, address string) field.ErrorList {
@@ -233,23 +251,6 @@ func validateHookPath(p *field.Path, path string) field.ErrorList {
 		for _, m := range validation.IsDNS1123Subdomain(step) {
 			errs = append(errs, field.Invalid(p, path, fmt.Sprintf("segment[%d]: %v", i, m)))
 		}
-	}
-	return errs
-}
-
-func validateConditions(p *field.Path, conditions []admissionregistrationv1.MatchCondition) field.ErrorList {
-	var errs field.ErrorList
-	names := map[string]bool{}
-	if len(conditions) > 64 {
-		errs = append(errs, field.TooMany(p, len(conditions), 64))
-	}
-	for i, c := range conditions {
-		errs = append(errs, required(p.Index(i).Child("name"), c.Name, validation.IsQualifiedName)...)
-		errs = append(errs, required(p.Index(i).Child("expression"), c.Expression, nil)...)
-		if names[c.Name] {
-			errs = append(errs, field.Duplicate(p.Index(i).Child("name"), c.Name))
-		}
-		names[c.Name] = true
 	}
 	return errs
 }

@@ -25,7 +25,7 @@ type Config struct {
 	// writes are then lost when the machine stops. For tests.
 	NoFsync bool
 	// QuotaBytes is the size at which etcd refuses to grow. Zero means
-	// 8 GiB.
+	// 7 GiB.
 	QuotaBytes int64
 
 	// Endpoints are the client URLs of an existing etcd cluster, used
@@ -47,20 +47,24 @@ type Config struct {
 	// RingEvents bounds the events remembered per kind. Zero means 32768.
 	// They are fewer where they hold more than 32 MiB of stored values.
 	RingEvents int
-	// RingAge is how long events are remembered where RingEvents allows,
-	// and how long kept snapshots live. Zero means 75 seconds, as upstream.
+	// RingAge is how long events are remembered where RingEvents allows.
+	// Zero means 75 seconds, as upstream.
 	RingAge time.Duration
+	// KeepFor is how long the snapshot behind a continue token can be read.
+	// Zero means 5 minutes, as Kubernetes' documentation promises.
+	KeepFor time.Duration
 	// EncodedBytes bounds the encodings cached on all entries together.
 	// Zero means 256 MiB.
 	EncodedBytes int64
 }
 
 const (
-	defaultQuota     = 8 << 30
+	defaultQuota     = 7 << 30 // etcd, which gets an eighth more, warns above 8 GiB
 	defaultCompact   = 5 * time.Minute
 	defaultEventTTL  = time.Hour
 	defaultRing      = 32768
 	defaultRingAge   = 75 * time.Second
+	defaultKeepFor   = 5 * time.Minute
 	defaultEncoded   = 256 << 20
 	minRing          = 128
 	maxRingBytes     = 32 << 20 // of stored values per kind; in memory they take about four times as much
@@ -88,13 +92,14 @@ func (c Config) withDefaults() (Config, error) {
 	if (c.CertFile == "") != (c.KeyFile == "") {
 		return c, errors.New("cannot open store: a TLS certificate and its key go together, only one is configured")
 	}
-	if c.QuotaBytes < 0 || c.RingEvents < 0 || c.RingAge < 0 || c.EncodedBytes < 0 || c.CompactEvery < 0 {
+	if c.QuotaBytes < 0 || c.RingEvents < 0 || c.RingAge < 0 || c.KeepFor < 0 || c.EncodedBytes < 0 || c.CompactEvery < 0 {
 		return c, errors.New("cannot open store: sizes and durations must not be negative")
 	}
 	setDefault(&c.QuotaBytes, defaultQuota)
 	setDefault(&c.CompactEvery, defaultCompact)
 	setDefault(&c.RingEvents, defaultRing)
 	setDefault(&c.RingAge, defaultRingAge)
+	setDefault(&c.KeepFor, defaultKeepFor)
 	setDefault(&c.EncodedBytes, defaultEncoded)
 	if c.TTL == nil {
 		c.TTL = map[client.Resource]time.Duration{

@@ -374,3 +374,68 @@ func TestRingGrowsAndForgets(t *testing.T) {
 		t.Errorf("ring has %d old events, floor %d at %d", n, tab.floor, rev)
 	}
 }
+
+func TestKeptSnapshots(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1000, 0)
+	tab := (&Store{cfg: Config{RingEvents: minRing, RingAge: time.Minute, KeepFor: 5 * time.Minute}, metrics: newMetrics()}).newTable(testKinds()[2])
+	tab.now = func() time.Time { return now }
+	rev := int64(1)
+	write := func(n, size int) {
+		for range n {
+			rev++
+			tab.put(&Entry{path: "ns/a", Key: key("ns", "a"), Revision: rev, Object: configMap("ns", "a", ""), size: size})
+			tab.publish()
+		}
+	}
+	keep := func() int64 {
+		v := tab.current.Load()
+		tab.keep(v.revision, v.entries)
+		return v.revision
+	}
+	held := func(revision int64) bool {
+		tab.age()
+		entries, ok := tab.at(revision)
+		if !ok {
+			return false
+		}
+		it, _ := entries.Get(item{path: "ns/a"})
+		if it.entry.Revision != revision {
+			t.Errorf("at %d there is %d", revision, it.entry.Revision)
+		}
+		return true
+	}
+
+	write(1, 10)
+	first := rev
+	view, _ := tab.at(first)
+	keep()
+	write(2*minRing, 10)
+	if !held(first) || held(first+1) {
+		t.Errorf("kept: %v, not kept: %v", held(first), held(first+1))
+	}
+	now = now.Add(5*time.Minute - time.Second)
+	tab.keep(first, view) // the next page
+	if !held(first) {
+		t.Error("gone before its time")
+	}
+	now = now.Add(time.Second)
+	if held(first) {
+		t.Error("the second page has prolonged it")
+	}
+
+	big := keep()
+	write(2*minRing, maxKeptBytes/minRing)
+	if held(big) {
+		t.Error("kept whatever it costs")
+	}
+	write(1, 10)
+	oldest := keep()
+	for range maxKept {
+		write(3, 10)
+		keep()
+	}
+	if len(tab.kept) != maxKept || held(oldest) || !held(rev) {
+		t.Errorf("%d kept, oldest: %v", len(tab.kept), held(oldest))
+	}
+}

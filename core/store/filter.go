@@ -209,6 +209,6 @@ func (s Snapshot) sel(f Filter, from string) iter.Seq[*Entry] {
 }
 
 // Keep makes the view available to Exact reads of its revision for a while
-// (Config.RingAge), whatever is written meanwhile: call it when handing out a
+// (Config.KeepFor), whatever is written meanwhile: call it when handing out a
 // continue token.
 func (s Snapshot) Keep() { s.table.keep(s.revision, s.entries) }

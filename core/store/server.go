@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -30,6 +31,7 @@ type server struct {
 	etcd   *embed.Etcd
 	lock   *os.File
 	failed *failure
+	closed sync.Once
 }
 
 // startServer runs etcd in cfg.Dir and returns when it answers.
@@ -159,7 +161,11 @@ func (s *server) disarm(ctx context.Context, cl *clientv3.Client) error {
 
 func (s *server) client() *clientv3.Client { return v3client.New(s.etcd.Server) }
 
-func (s *server) close() {
+// close is safe twice. What etcd failed under may still be looking at it then:
+// the fields stay as they are.
+func (s *server) close() { s.closed.Do(s.stop) }
+
+func (s *server) stop() {
 	if s.etcd != nil && s.failed.err() == nil {
 		closed, etcd := make(chan struct{}), s.etcd
 		go func() {
@@ -172,10 +178,8 @@ func (s *server) close() {
 		case <-s.failed.ended:
 		}
 	}
-	s.etcd = nil
 	if s.lock != nil {
 		unlockDir(s.lock)
-		s.lock = nil
 	}
 }
 

@@ -203,6 +203,7 @@ func (s *Store) newTable(k *kind.Kind) *table {
 		buckets:  map[indexKey]*bucket{},
 		maxRing:  max(s.cfg.RingEvents, minRing),
 		ringAge:  s.cfg.RingAge,
+		keepFor:  s.cfg.KeepFor,
 		now:      time.Now,
 	}
 	t.load(nil, nil, 0)

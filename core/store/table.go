@@ -38,6 +38,7 @@ type version struct {
 	revision int64
 	entries  *tree
 	at       time.Time
+	replaced int64 // table.replaced when it was kept
 
 	cloning sync.Mutex // tree.Clone touches the original's ownership mark
 }
@@ -78,14 +79,16 @@ type table struct {
 	// epoch counts reloads: cursors of an earlier one have a gap.
 	epoch uint64
 	// changed is closed and replaced when an event is appended.
-	changed chan struct{}
-	buckets map[indexKey]*bucket
-	kept    []*version
-	removed bool
-	corrupt map[string]error // by path: values that cannot be decoded
+	changed  chan struct{}
+	buckets  map[indexKey]*bucket
+	kept     []*version // by when they were kept
+	replaced int64      // sum of the sizes of all values replaced or deleted, bytes
+	removed  bool
+	corrupt  map[string]error // by path: values that cannot be decoded
 
 	maxRing int
 	ringAge time.Duration
+	keepFor time.Duration
 	now     func() time.Time
 }
 
@@ -181,6 +184,9 @@ func (t *table) publish() {
 	for _, ev := range t.staged {
 		t.append(ev)
 	}
+	if len(t.kept) > 0 {
+		t.dropKept(last.at)
+	}
 	t.current.Store(v)
 	close(t.changed)
 	t.changed = make(chan struct{})
@@ -202,6 +208,9 @@ func (t *table) append(ev *event) {
 	}
 	t.trim(oldest)
 	t.held += int64(ev.entry.size)
+	if ev.prev != nil {
+		t.replaced += int64(ev.prev.size)
+	}
 	seq := t.next
 	t.buf[seq%uint64(len(t.buf))] = ev
 	t.next++
@@ -245,8 +254,7 @@ func (t *table) age() int64 {
 	defer t.mu.Unlock()
 	before := t.held
 	t.trim(now.Add(-t.ringAge))
-	t.kept = slices.DeleteFunc(t.kept, func(k *version) bool { return now.Sub(k.at) >= t.ringAge })
-	return before - t.held
+	return before + t.dropKept(now) - t.held
 }
 
 // grow doubles the ring. mu is held.
@@ -303,7 +311,7 @@ func (t *table) at(revision int64) (*tree, bool) {
 		t.mu.RUnlock()
 		return v.entries, true
 	}
-	if i := slices.IndexFunc(t.kept, func(k *version) bool { return k.revision == revision }); i >= 0 && t.now().Sub(t.kept[i].at) < t.ringAge {
+	if i := slices.IndexFunc(t.kept, func(k *version) bool { return k.revision == revision }); i >= 0 && t.now().Sub(t.kept[i].at) < t.keepFor {
 		k := t.kept[i]
 		t.mu.RUnlock()
 		return k.entries, true
@@ -328,20 +336,42 @@ func (t *table) at(revision int64) (*tree, bool) {
 	return past, true
 }
 
-// maxKept bounds the snapshots kept per kind for continue tokens.
-const maxKept = 64
+const (
+	// maxKept bounds the snapshots kept per kind for continue tokens, and
+	// maxKeptBytes the stored size of what has been replaced since the oldest
+	// of them: no more than that is held for their sake.
+	maxKept      = 64
+	maxKeptBytes = 64 << 20
+)
 
+// keep makes a snapshot readable for keepFor from the first time it is kept:
+// the pages of a list do not prolong each other's life.
 func (t *table) keep(revision int64, entries *tree) {
 	now := t.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.kept = slices.DeleteFunc(t.kept, func(k *version) bool {
-		return k.revision == revision || now.Sub(k.at) >= t.ringAge
-	})
+	t.dropKept(now)
+	if slices.ContainsFunc(t.kept, func(k *version) bool { return k.revision == revision }) {
+		return
+	}
 	if len(t.kept) >= maxKept {
 		t.kept = slices.Delete(t.kept, 0, len(t.kept)-maxKept+1)
 	}
-	t.kept = append(t.kept, &version{revision: revision, entries: entries, at: now})
+	t.kept = append(t.kept, &version{revision: revision, entries: entries, at: now, replaced: t.replaced})
+}
+
+// dropKept forgets the snapshots that are too old or hold too much, and returns
+// the bytes that only they held, at most. mu is held.
+func (t *table) dropKept(now time.Time) (dropped int64) {
+	t.kept = slices.DeleteFunc(t.kept, func(k *version) bool {
+		held := t.replaced - k.replaced
+		if held <= maxKeptBytes && now.Sub(k.at) < t.keepFor {
+			return false
+		}
+		dropped = max(dropped, held)
+		return true
+	})
+	return dropped
 }
 
 func (t *table) get(path string) (*Entry, bool) {

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 
+	"binnacle.io/core/admission"
 	"binnacle.io/core/api/apitest"
 	"binnacle.io/core/client"
 	"binnacle.io/core/controller"
@@ -29,6 +30,7 @@ import (
 	"binnacle.io/core/controller/nodelifecycle"
 	"binnacle.io/core/controller/replicaset"
 	"binnacle.io/core/controller/serviceaccount"
+	"binnacle.io/core/controller/volumeprotection"
 	"binnacle.io/core/kind"
 	"binnacle.io/core/scheduler"
 	"binnacle.io/core/telemetry"
@@ -36,7 +38,10 @@ import (
 
 // start runs everything above the node.
 func start(t *testing.T) (context.Context, *apitest.Server) {
-	s := apitest.Start(t, apitest.WithHub(telemetry.NewHub(telemetry.Config{Log: slog.NewTextHandler(t.Output(), nil)})))
+	s := apitest.Start(t, apitest.WithHub(telemetry.NewHub(telemetry.Config{Log: slog.NewTextHandler(t.Output(), nil)})),
+		apitest.WithPlugins(func(client.Client) []admission.Plugin {
+			return []admission.Plugin{admission.NewStorageObjectInUseProtection()}
+		}))
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	run := func(what string, f func(context.Context) error) {
@@ -53,6 +58,7 @@ func start(t *testing.T) (context.Context, *apitest.Server) {
 		deployment.New(), replicaset.New(), replicaset.NewReplicationController(), endpointslice.New(), endpointslice.NewEndpoints(),
 		namespace.New(func() []client.Resource { return s.Kinds.Deletable(kind.Namespaced) }), serviceaccount.New(), serviceaccount.NewRootCA("PEM"),
 		nodelifecycle.NewIPAM(netip.MustParsePrefix("10.244.0.0/16"), 24),
+		volumeprotection.NewClaims(), volumeprotection.NewVolumes(), volumeprotection.NewClasses(),
 	} {
 		if err := m.Add(c); err != nil {
 			t.Fatal(err)

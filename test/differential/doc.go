@@ -11,8 +11,8 @@
 // was said by one, and that a case depends on nothing but its seed: what
 // differs between two runs or two clusters is left out of an answer (see
 // scrub). It refuses to hide a disagreement: those on purpose stand in
-// testdata/deliberate.txt with a reason, and one that no longer disagrees
-// fails the test.
+// testdata/deliberate.txt with a reason, those nobody has repaired yet in
+// testdata/open.txt, and a line that has come true fails the test.
 //
 // To refresh the corpus:
 //

@@ -334,12 +334,18 @@ func (g *generator) walk(sh *shape, v tree, p path, see func(path, *shape, tree,
 // gated lists the fields that upstream v1.36 knows and takes out, since their
 // feature is off there by default.
 func gated() map[string]string {
+	const lists = "DRAListTypeAttributes"
 	return map[string]string{
+		"bools":                            lists,
 		"clusterTrustBundle":               "ClusterTrustBundleProjection",
+		"ints":                             lists,
+		"nodeAllocatableResourceMappings":  "DRANodeAllocatableResources",
 		"podCertificate":                   "PodCertificateRequest",
 		"schedulingGroup":                  "GenericWorkload",
-		"stopSignal":                       "ContainerStopSignals",
 		"statefulsets.apps maxUnavailable": "MaxUnavailableStatefulSet",
+		"stopSignal":                       "ContainerStopSignals",
+		"strings":                          lists,
+		"versions":                         lists,
 	}
 }
 

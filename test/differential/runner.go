@@ -475,7 +475,7 @@ func (r *runner) scrub(obj, asked tree) tree {
 			m["name"] = "<generated>"
 		}
 	}
-	for _, place := range r.file.Newer {
+	for _, place := range r.file.Ignored {
 		if p, _, err := cutPath(place); err == nil {
 			obj, _ = remove(obj, p)
 		}
@@ -547,5 +547,7 @@ func goValue(s string) string {
 }
 
 func shortMessage(message string) string {
+	// Where etcd's keys begin is a setting.
+	message = strings.ReplaceAll(message, "Key: /registry/", "Key: /")
 	return resources.ReplaceAllString(shorten(message), "resourceVersion: <n>")
 }

@@ -30,9 +30,9 @@ type seedFile struct {
 	// Volatile places are left out of the answers, since they differ from
 	// run to run.
 	Volatile []string `json:"volatile"`
-	// Newer places are those that v1.37 has and the recorded upstream has
-	// not; they are left out.
-	Newer []string `json:"newer"`
+	// Ignored places are left out whatever they hold: what v1.37 has and
+	// the recorded upstream has not, or what is of the user who asks.
+	Ignored []string `json:"ignored"`
 	// Metadata says that every part of it is looked at.
 	Metadata bool `json:"metadata"`
 	// Virtual objects are answered and never stored.

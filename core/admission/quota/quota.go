@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/utils/ptr"
 
 	"binnacle.io/core/client"
 )
@@ -181,10 +182,11 @@ func claimUsage(c *corev1.PersistentVolumeClaim, used corev1.ResourceList) {
 	if have := c.Status.AllocatedResources[corev1.ResourceStorage]; have.Cmp(size) > 0 {
 		size = have
 	}
+	size.RoundUp(0) // to bytes
 	used[corev1.ResourceRequestsStorage] = size
-	class := c.Annotations[corev1.BetaStorageClassAnnotation]
-	if c.Spec.StorageClassName != nil && class == "" {
-		class = *c.Spec.StorageClassName
+	class, said := c.Annotations[corev1.BetaStorageClassAnnotation]
+	if !said {
+		class = ptr.Deref(c.Spec.StorageClassName, "")
 	}
 	if class != "" {
 		used[corev1.ResourceName(class+classInfix+"requests.storage")] = size
@@ -192,7 +194,8 @@ func claimUsage(c *corev1.PersistentVolumeClaim, used corev1.ResourceList) {
 	}
 }
 
-// Resources returns the kinds that count towards any of the names.
+// Resources returns the kinds that count towards any of the names. Towards a
+// name of another domain that is no pod's request, nothing counts.
 func Resources(hard corev1.ResourceList) []client.Resource {
 	var all []client.Resource
 	put := func(r client.Resource) {
@@ -212,9 +215,10 @@ func Resources(hard corev1.ResourceList) []client.Resource {
 			put(client.Resource{Resource: n})
 		case n == string(corev1.ResourceServicesNodePorts), n == string(corev1.ResourceServicesLoadBalancers):
 			put(serviceResource)
-		case n == string(corev1.ResourceRequestsStorage), strings.Contains(n, classInfix):
+		case n == string(corev1.ResourceRequestsStorage),
+			strings.HasSuffix(n, classInfix+"requests.storage"), strings.HasSuffix(n, classInfix+"persistentvolumeclaims"):
 			put(claimResource)
-		default:
+		case !strings.Contains(n, "/"), strings.HasPrefix(n, requestsPrefix):
 			put(podResource)
 		}
 	}
@@ -222,7 +226,8 @@ func Resources(hard corev1.ResourceList) []client.Resource {
 }
 
 // Counts reports whether the quota counts o: whether its scopes hold for it.
-// Scopes are about pods; a quota with one counts nothing else.
+// Scopes are about pods, or VolumeAttributesClass about claims; a quota with one
+// counts nothing else.
 func Counts(q *corev1.ResourceQuota, o client.Object) bool {
 	var reqs []corev1.ScopedResourceSelectorRequirement
 	for _, s := range q.Spec.Scopes {
@@ -234,11 +239,35 @@ func Counts(q *corev1.ResourceQuota, o client.Object) bool {
 	if len(reqs) == 0 {
 		return true
 	}
-	pod, ok := o.(*corev1.Pod)
-	return ok && !slices.ContainsFunc(reqs, func(r corev1.ScopedResourceSelectorRequirement) bool { return !inScope(pod, r) })
+	return !slices.ContainsFunc(reqs, func(r corev1.ScopedResourceSelectorRequirement) bool {
+		switch o := o.(type) {
+		case *corev1.Pod:
+			return !podInScope(o, r)
+		case *corev1.PersistentVolumeClaim:
+			return !claimInScope(o, r)
+		}
+		return true
+	})
 }
 
-func inScope(pod *corev1.Pod, r corev1.ScopedResourceSelectorRequirement) bool {
+// claimInScope looks at all classes of the claim: wanted, in force, and on the
+// way from one to the other.
+func claimInScope(c *corev1.PersistentVolumeClaim, r corev1.ScopedResourceSelectorRequirement) bool {
+	if r.ScopeName != corev1.ResourceQuotaScopeVolumeAttributesClass {
+		return false
+	}
+	classes := []string{ptr.Deref(c.Spec.VolumeAttributesClassName, ""), ptr.Deref(c.Status.CurrentVolumeAttributesClassName, "")}
+	if m := c.Status.ModifyVolumeStatus; m != nil {
+		classes = append(classes, m.TargetVolumeAttributesClassName)
+	}
+	classes = slices.DeleteFunc(classes, func(name string) bool { return name == "" })
+	if len(classes) == 0 {
+		return matches("", r)
+	}
+	return slices.ContainsFunc(classes, func(name string) bool { return matches(name, r) })
+}
+
+func podInScope(pod *corev1.Pod, r corev1.ScopedResourceSelectorRequirement) bool {
 	switch r.ScopeName {
 	case corev1.ResourceQuotaScopeTerminating:
 		return pod.Spec.ActiveDeadlineSeconds != nil && *pod.Spec.ActiveDeadlineSeconds >= 0

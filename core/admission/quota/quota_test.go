@@ -7,6 +7,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"binnacle.io/core/client"
 )
@@ -79,6 +81,13 @@ func TestUsage(t *testing.T) {
 			"count/services=1,services.loadbalancers=1,services.nodeports=0,services=1"},
 		{"claim", "persistentvolumeclaims", &corev1.PersistentVolumeClaim{Spec: corev1.PersistentVolumeClaimSpec{StorageClassName: &class, Resources: corev1.VolumeResourceRequirements{Requests: list("storage=1Gi")}}},
 			"count/persistentvolumeclaims=1,fast.storageclass.storage.k8s.io/persistentvolumeclaims=1,fast.storageclass.storage.k8s.io/requests.storage=1Gi,persistentvolumeclaims=1,requests.storage=1Gi"},
+		{"claim of part of a byte, grown", "persistentvolumeclaims", &corev1.PersistentVolumeClaim{
+			Spec: corev1.PersistentVolumeClaimSpec{Resources: corev1.VolumeResourceRequirements{Requests: list("storage=1")}}, Status: corev1.PersistentVolumeClaimStatus{AllocatedResources: list("storage=1500m")},
+		}, "count/persistentvolumeclaims=1,persistentvolumeclaims=1,requests.storage=2"},
+		{"claim whose annotation says no class", "persistentvolumeclaims", &corev1.PersistentVolumeClaim{
+			ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{corev1.BetaStorageClassAnnotation: ""}},
+			Spec:       corev1.PersistentVolumeClaimSpec{StorageClassName: &class, Resources: corev1.VolumeResourceRequirements{Requests: list("storage=1Gi")}},
+		}, "count/persistentvolumeclaims=1,persistentvolumeclaims=1,requests.storage=1Gi"},
 	} {
 		if got := text(Usage(client.Resource{Resource: tc.resource}, tc.o)); got != tc.want {
 			t.Errorf("%s: %s", tc.name, got)
@@ -100,6 +109,16 @@ func TestScopes(t *testing.T) {
 	scope := func(s ...corev1.ResourceQuotaScope) corev1.ResourceQuotaSpec {
 		return corev1.ResourceQuotaSpec{Scopes: s}
 	}
+	attributes := func(op corev1.ScopeSelectorOperator, values ...string) corev1.ResourceQuotaSpec {
+		s := class(op, values...)
+		s.ScopeSelector.MatchExpressions[0].ScopeName = corev1.ResourceQuotaScopeVolumeAttributesClass
+		return s
+	}
+	plain := &corev1.PersistentVolumeClaim{}
+	gold := &corev1.PersistentVolumeClaim{Spec: corev1.PersistentVolumeClaimSpec{VolumeAttributesClassName: ptr.To("gold")}}
+	was := gold.DeepCopy()
+	was.Status.CurrentVolumeAttributesClassName = ptr.To("silver")
+	asked := &corev1.PersistentVolumeClaim{Status: corev1.PersistentVolumeClaimStatus{ModifyVolumeStatus: &corev1.ModifyVolumeStatus{TargetVolumeAttributesClassName: "silver"}}}
 	for i, tc := range []struct {
 		spec corev1.ResourceQuotaSpec
 		o    client.Object
@@ -115,9 +134,33 @@ func TestScopes(t *testing.T) {
 		{scope(corev1.ResourceQuotaScopeCrossNamespacePodAffinity), far, true}, {scope(corev1.ResourceQuotaScopeCrossNamespacePodAffinity), best, false},
 		{class(corev1.ScopeSelectorOpIn, "high"), sized, true}, {class(corev1.ScopeSelectorOpIn, "low"), sized, false},
 		{class(corev1.ScopeSelectorOpNotIn, "high"), sized, false}, {class(corev1.ScopeSelectorOpExists), sized, true}, {class(corev1.ScopeSelectorOpDoesNotExist), best, true},
+		{class(corev1.ScopeSelectorOpDoesNotExist), plain, false}, {attributes(corev1.ScopeSelectorOpDoesNotExist), best, false},
+		{scope(corev1.ResourceQuotaScopeVolumeAttributesClass), gold, true}, {scope(corev1.ResourceQuotaScopeVolumeAttributesClass), plain, false},
+		{scope(corev1.ResourceQuotaScopeVolumeAttributesClass, corev1.ResourceQuotaScopeBestEffort), gold, false},
+		{attributes(corev1.ScopeSelectorOpIn, "gold"), gold, true}, {attributes(corev1.ScopeSelectorOpIn, "gold"), plain, false},
+		{attributes(corev1.ScopeSelectorOpIn, "silver"), was, true}, {attributes(corev1.ScopeSelectorOpIn, "silver"), asked, true}, {attributes(corev1.ScopeSelectorOpIn, "gold"), asked, false},
+		{attributes(corev1.ScopeSelectorOpNotIn, "gold"), gold, false}, {attributes(corev1.ScopeSelectorOpNotIn, "gold"), was, true}, {attributes(corev1.ScopeSelectorOpNotIn, "gold"), plain, true},
+		{attributes(corev1.ScopeSelectorOpDoesNotExist), plain, true}, {attributes(corev1.ScopeSelectorOpDoesNotExist), was, false},
 	} {
 		if got := Counts(&corev1.ResourceQuota{Spec: tc.spec}, tc.o); got != tc.want {
 			t.Errorf("case %d: %t", i, got)
+		}
+	}
+}
+
+func TestResources(t *testing.T) {
+	for name, want := range map[string]string{
+		"requests.storage": "persistentvolumeclaims", "a.storageclass.storage.k8s.io/requests.storage": "persistentvolumeclaims",
+		"a.storageclass.storage.k8s.io/persistentvolumeclaims": "persistentvolumeclaims", "a.storageclass.storage.k8s.io/pods": "",
+		"count/jobs.batch": "jobs.batch", "services.nodeports": "services", "secrets": "secrets",
+		"pods": "pods", "limits.cpu": "pods", "hugepages-2Mi": "pods", "requests.example.com/gpu": "pods", "example.com/gpu": "",
+	} {
+		var got []string
+		for _, r := range Resources(corev1.ResourceList{corev1.ResourceName(name): {}}) {
+			got = append(got, r.String())
+		}
+		if strings.Join(got, ",") != want {
+			t.Errorf("%s is counted in %v, want %q", name, got, want)
 		}
 	}
 }

@@ -43,6 +43,12 @@ func TestTokenSecret(t *testing.T) {
 			t.Errorf("%s is %q", key, got.Data[key])
 		}
 	}
+	// An account may name Secrets that are made later: nothing looks for them.
+	sa.Secrets = []corev1.ObjectReference{{Name: "later"}, {Name: "s"}}
+	keys := serviceaccount.NewTokens(issuer{}, "PEM").Inputs[1].Keys(controllertest.NewState(t, controllertest.Epoch, sa, secret), sa)
+	if len(keys) != 1 || keys[0] != client.KeyOf(secret) {
+		t.Errorf("an account asks for %v", keys)
+	}
 	if got.Annotations[corev1.ServiceAccountUIDKey] != "u1" || secret.Data != nil {
 		t.Errorf("annotations %v; the shared object has data %v", got.Annotations, secret.Data)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -49,6 +50,10 @@ func NewTokens(issuer LegacyIssuer, pem string) controller.Controller {
 				return p, nil
 			}
 			sa, ok := accountOf(s, secret)
+			if age := s.Now().Sub(secret.CreationTimestamp.Time); !ok && age < onItsWay {
+				p.Again(onItsWay - age)
+				return p, nil
+			}
 			if !ok {
 				p.Add(controller.Delete(secret))
 				return p, nil
@@ -62,8 +67,12 @@ func NewTokens(issuer LegacyIssuer, pem string) controller.Controller {
 	}
 }
 
-// tokensOf are the token Secrets that name the account, and those the account
-// names.
+// onItsWay is how long the account of a new Secret may be unknown here: the two
+// are often made one right after the other.
+const onItsWay = 10 * time.Second
+
+// tokensOf are the token Secrets that name the account. What the account names
+// may be yet to be made.
 func tokensOf(s controller.State, o client.Object) []client.Key {
 	sa, ok := o.(*corev1.ServiceAccount)
 	if !ok {
@@ -73,11 +82,6 @@ func tokensOf(s controller.State, o client.Object) []client.Key {
 	for _, secret := range controller.List[*corev1.Secret](s, sa.Namespace) {
 		if secret.Type == corev1.SecretTypeServiceAccountToken && secret.Annotations[corev1.ServiceAccountNameKey] == sa.Name {
 			keys = append(keys, client.KeyOf(secret))
-		}
-	}
-	for _, r := range sa.Secrets {
-		if key := (client.Key{Namespace: sa.Namespace, Name: r.Name}); !slices.Contains(keys, key) {
-			keys = append(keys, key)
 		}
 	}
 	return keys

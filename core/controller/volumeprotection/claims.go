@@ -53,9 +53,9 @@ func claimsOf(_ controller.State, obj client.Object) (keys []client.Key) {
 
 // planClaim makes one write at most: the next is decided on what it leaves.
 //
-// Upstream asks the API server for the pods before it lets a claim go. Here no
-// pod can be missing: one watch feeds all kinds in order, so pods are at least
-// as new as the claim that is being deleted.
+// Upstream asks the API server for the pods before it lets a claim go. Here what
+// is read from the cache is what nodes are told from: a pod missing in it has
+// been seen by no node yet, and will find its claim being deleted or gone.
 func planClaim(s controller.State, claim *corev1.PersistentVolumeClaim) controller.Plan {
 	p := protect(claim, "kubernetes.io/pvc-protection", func() bool { return anyPod(s, claim, holds) })
 	if len(p.Actions) > 0 || claim.DeletionTimestamp != nil {

@@ -1,5 +1,6 @@
 import { useLayoutEffect, useRef, useState } from 'preact/hooks'
 import { Alerts } from './alerts'
+import { API } from './api'
 import { Warnings } from './events'
 import { listenForKeys, sectionKeys } from './keys'
 import { live, useNow, useTopics } from './live'
@@ -32,6 +33,7 @@ export function App() {
             <Pods />
             <Workloads />
             <Nodes />
+            <API />
           </div>
           <div class="column">
             <Scaling />
@@ -53,6 +55,7 @@ const titles: Record<string, string> = {
   pods: 'Pods',
   workloads: 'Deployments',
   nodes: 'Nodes',
+  api: 'API',
   scaling: 'Autoscaling',
   alerts: 'Alerts',
   traces: 'Traces',
@@ -154,7 +157,7 @@ function Help({ close }: { close: () => void }) {
     ['j  k', 'Next, previous entry'],
     ['Enter', 'Open it'],
     ['Esc', 'Close, leave a field'],
-    ['1 … 8', 'Go to a section'],
+    ['1 … 9', 'Go to a section'],
     ['?', 'These keys'],
   ]
   return (

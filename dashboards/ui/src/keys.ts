@@ -1,6 +1,6 @@
 /** The keys of the page. Fields and modified keys are left alone. */
 
-export const sectionKeys = ['pods', 'workloads', 'nodes', 'scaling', 'alerts', 'traces', 'warnings', 'metrics']
+export const sectionKeys = ['pods', 'workloads', 'nodes', 'api', 'scaling', 'alerts', 'traces', 'warnings', 'metrics']
 
 function visible(e: HTMLElement): boolean {
   return e.getClientRects().length > 0
@@ -43,7 +43,7 @@ export function listenForKeys(help: () => void): () => void {
     else if (inSheet) return
     else if (e.key === '/') document.getElementById('pod-filter')?.focus()
     else if (e.key === '?') help()
-    else if (/^[1-8]$/.test(e.key)) {
+    else if (/^[1-9]$/.test(e.key)) {
       const title = document.getElementById(`${sectionKeys[Number(e.key) - 1]}-title`)
       title?.focus({ preventScroll: true })
       title?.closest('section')?.scrollIntoView({ block: 'start' })

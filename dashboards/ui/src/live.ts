@@ -71,7 +71,7 @@ export class Live {
 
   /** Appends what is used now, and the counts of the overview, to the series. */
   private record(): void {
-    const { usage, pods, nodes, alerts, hpas } = this.sections
+    const { usage, pods, nodes, alerts, hpas, api } = this.sections
     if (!usage) return
     const put = (key: string, value: number | null) => this.series.set(key, add(this.series.get(key), usage.at, value))
     for (const [key, u] of Object.entries(usage.pods)) {
@@ -86,6 +86,7 @@ export class Live {
     if (nodes) put('overview/nodes', nodes.filter((n) => n.status.startsWith('Ready')).length)
     if (pods) put('overview/pods', pods.filter((p) => p.level === 'ok' || p.status === 'Running').length)
     if (alerts) put('overview/alerts', alerts.filter((a) => a.state === 'firing').length)
+    if (api) put('overview/requests', api.rate)
     for (const h of hpas ?? []) put(`hpa/${h.ns}/${h.name}`, h.current)
     this.prune()
   }

@@ -149,6 +149,34 @@ export interface Usage {
   ingest: number | null
 }
 
+export interface Verb {
+  verb: string
+  rate: number | null // requests a second
+  errors: number | null // of the server's own, a second
+  open: number | null // long-running requests under way
+  median: number | null // seconds
+  p99: number | null // seconds
+}
+
+/** Counted in seats, of which a request takes one or more. */
+export interface PriorityLevel {
+  name: string
+  seats: number | null // none for a level without a bound
+  used: number | null
+  peak: number | null // the most that were wanted in the last ten seconds
+  queued: number | null
+  refused: number | null // requests a second
+}
+
+export interface Server {
+  rate: number | null // requests a second
+  auditErrors: number | null // in five minutes
+  verbs: Verb[]
+  levels: PriorityLevel[]
+  slow: { verb: string; resource: string; count: number }[] // over a second, in five minutes
+  store: { inUse: number | null; file: number | null; quota: number | null; full: string } // bytes
+}
+
 /** What the stream sends; a section that was never readable is missing. */
 export interface Sections {
   nodes: Node[]
@@ -159,12 +187,13 @@ export interface Sections {
   events: ClusterEvent[]
   traces: Traces
   usage: Usage
+  api: Server
   problems: Record<string, string>
 }
 
 export type SectionName = keyof Sections
 
-export const sectionNames: SectionName[] = ['nodes', 'pods', 'workloads', 'hpas', 'alerts', 'events', 'traces', 'usage', 'problems']
+export const sectionNames: SectionName[] = ['nodes', 'pods', 'workloads', 'hpas', 'alerts', 'events', 'traces', 'usage', 'api', 'problems']
 
 export type Points = (number | null)[]
 
