@@ -1,6 +1,7 @@
 // Package dashboards is the web page of a running cluster: nodes, workloads,
-// pods with their use of CPU and memory, autoscalers with what they decided and
-// why, alerts, warning events, traces as waterfalls, and a box for PromQL.
+// pods with their use of CPU and memory, the API server by verb and priority
+// level with its store, autoscalers with what they decided and why, alerts,
+// warning events, traces as waterfalls, and a box for PromQL.
 //
 // It owns the page (TypeScript in ui, built by Vite into dist, which is checked
 // in and embedded, so that running and building need no node), the state it

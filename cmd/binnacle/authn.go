@@ -147,19 +147,21 @@ func (a *access) authenticators(cfg *Config, p *pki.PKI, tel *telemetry.Componen
 		}
 		a.verifiers = append(a.verifiers, w)
 	}
-	header, err := frontProxy(own.RequestHeader, p)
-	if err != nil {
-		return err
-	}
-	clients := p.Pool()
+	signers := []*x509.Certificate{p.CA.Cert}
 	if own.ClientCAFile != "" {
 		more, err := auth.ReadCertificates(own.ClientCAFile)
 		if err != nil {
 			return err
 		}
-		for _, c := range more {
-			clients.AddCert(c)
-		}
+		signers = append(signers, more...)
+	}
+	header, err := frontProxy(own.RequestHeader, p, signers)
+	if err != nil {
+		return err
+	}
+	clients := x509.NewCertPool()
+	for _, c := range signers {
+		clients.AddCert(c)
 	}
 	a.authn = auth.NewUnion(header, auth.NewCertificates(clients, nil), auth.NewBearer(audiences, a.verifiers...))
 	if own.DisableAnonymous {
@@ -169,8 +171,9 @@ func (a *access) authenticators(cfg *Config, p *pki.PKI, tel *telemetry.Componen
 	return nil
 }
 
-// frontProxy authenticates what comes through proxies.
-func frontProxy(cfg *auth.RequestHeaderConfig, p *pki.PKI) (auth.Authenticator, error) {
+// frontProxy authenticates what comes through proxies. An authority that also
+// signs clients' certificates makes every client a proxy unless names are set.
+func frontProxy(cfg *auth.RequestHeaderConfig, p *pki.PKI, clientSigners []*x509.Certificate) (auth.Authenticator, error) {
 	if cfg == nil {
 		cfg = &auth.RequestHeaderConfig{AllowedNames: []string{p.FrontProxyClient.Cert.Subject.CommonName}}
 	}
@@ -180,6 +183,9 @@ func frontProxy(cfg *auth.RequestHeaderConfig, p *pki.PKI) (auth.Authenticator, 
 		if roots, err = auth.ReadCertificates(cfg.ClientCAFile); err != nil {
 			return nil, err
 		}
+	}
+	if len(cfg.AllowedNames) == 0 && slices.ContainsFunc(roots, func(r *x509.Certificate) bool { return slices.ContainsFunc(clientSigners, r.Equal) }) {
+		return nil, fmt.Errorf("cannot use authentication.requestHeader: its authority also signs clients' certificates, and allowedNames is empty: every client could be anybody")
 	}
 	return auth.NewRequestHeader(*cfg, roots, nil)
 }

@@ -38,6 +38,7 @@ func TestAccess(t *testing.T) {
 		{"unknown setting", "authentication: {oidc: [{issuer: https://x, claimMappings: {}}]}", `unknown field "claimMappings"`},
 		{"no webhook", "authentication: {webhook: {kubeconfig: /none}}", "cannot authenticate by webhook: cannot use kubeconfig /none"},
 		{"no front proxy CA", "authentication: {requestHeader: {clientCAFile: /none}}", "cannot read certificates: open /none"},
+		{"every client a proxy", "authentication: {requestHeader: {clientCAFile: " + p.CA.CertFile + "}}", "its authority also signs clients' certificates, and allowedNames is empty"},
 		{"unknown mode", "authorization: {modes: [Node, RBAC, AlwaysAllow]}", `there is no mode "AlwaysAllow"`},
 		{"without RBAC", "authorization: {modes: [Node]}", "the cluster's own parts need Node and RBAC among them"},
 		{"mode twice", "authorization: {modes: [Node, RBAC, Node]}", "Node is there twice"},

@@ -27,7 +27,7 @@ type EtcdConfig struct {
 	CAFile   string `json:"caFile,omitempty"`
 	CertFile string `json:"certFile,omitempty"`
 	KeyFile  string `json:"keyFile,omitempty"`
-	// QuotaBytes bounds the embedded etcd's data; default 8 GiB.
+	// QuotaBytes bounds the embedded etcd's data; default 7 GiB.
 	QuotaBytes int64 `json:"quotaBytes,omitempty"`
 	// CompactEvery is how often history is dropped; default 5m.
 	CompactEvery metav1.Duration `json:"compactEvery,omitempty"`

@@ -103,7 +103,7 @@ func checkApplied(q *request, config *unstructured.Unstructured, cur client.Obje
 		})
 	}
 	if rv := config.GetResourceVersion(); rv != "" && rv != cur.GetResourceVersion() {
-		return conflict(q.gr(), q.key.Name, "%s", optimisticLock)
+		return conflict(q.asked(), q.key.Name, "%s", optimisticLock)
 	}
 	return nil
 }

@@ -186,10 +186,6 @@ func readBody(c *call, limit int64) ([]byte, error) {
 	if r.ContentLength > limit {
 		return nil, tooLarge(limit)
 	}
-	if end, ok := r.Context().Deadline(); ok {
-		// What cannot be given a deadline has no slow client behind it.
-		_ = http.NewResponseController(c.w).SetReadDeadline(end)
-	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
 	if err != nil {
 		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(r.Context().Err(), context.DeadlineExceeded) {

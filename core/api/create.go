@@ -117,8 +117,8 @@ func (s *Server) admitCreate(ctx context.Context, q *request, attrs *admission.A
 	errs := validation.ValidateObjectMetaAccessor(obj, !k.ClusterScoped, nameCheck(k), field.NewPath("metadata"))
 	errs = append(errs, pathSegment(obj.GetName(), errs)...)
 	errs = append(errs, k.ValidateFinalizers(obj)...)
-	if k.Validate != nil {
-		errs = append(errs, k.Validate(obj)...)
+	if validate := q.as.validate(); validate != nil {
+		errs = append(errs, validate(obj)...)
 	}
 	if len(errs) > 0 {
 		return result{}, apierrors.NewInvalid(k.Hub.GroupKind(), obj.GetName(), errs)

@@ -33,7 +33,7 @@ type ownerKey struct {
 func newOwners(cat *kind.Catalogue) *owners {
 	return &owners{
 		conv:   convertor{cat},
-		typed:  applyconfigurations.NewTypeConverter(cat.Scheme()),
+		typed:  &trusting{TypeConverter: applyconfigurations.NewTypeConverter(cat.Scheme())},
 		custom: managedfields.NewDeducedTypeConverter(),
 	}
 }
@@ -86,19 +86,50 @@ func resetFields(k *kind.Kind, sub string) map[fieldpath.APIVersion]fieldpath.Fi
 // own records manager as the owner of what next changes relative to live.
 // A failure keeps live's managedFields.
 func (s *Server) own(q *request, live, next client.Object, manager string) client.Object {
-	m, err := s.owners.manager(q.as, q.subName())
+	out, err := s.owners.update(q.as, q.subName(), live, next, manager)
 	if err == nil {
-		var out runtime.Object
-		if out, err = m.Update(live, next, manager); err == nil {
-			if o, ok := out.(client.Object); ok {
-				return o
-			}
-			err = fmt.Errorf("cannot use %T as an object", out)
-		}
+		return out
 	}
 	s.tel.Log.Warn("field ownership not tracked", "kind", q.as.gvk.String(), "name", client.KeyOf(next).String(), "error", err)
 	next.SetManagedFields(slices.Clone(live.GetManagedFields()))
 	return next
+}
+
+// update returns next with manager as the owner of what it changes in live.
+func (o *owners) update(v version, sub string, live, next client.Object, manager string) (client.Object, error) {
+	m, err := o.manager(v, sub)
+	if err != nil {
+		return nil, err
+	}
+	from, to := live, next
+	var d difference
+	reduced := false
+	if v.isHub() {
+		d, reduced = differing(live, next, v.gvk.GroupVersion())
+	}
+	var aside []metav1.ManagedFieldsEntry
+	if reduced {
+		from, to = d.live, d.next
+		aside = d.setAside(manager, sub)
+	}
+	out, err := m.Update(from, to, manager)
+	if err != nil {
+		return nil, err
+	}
+	owned, ok := out.(client.Object)
+	switch {
+	case !ok:
+		return nil, fmt.Errorf("cannot use %T as an object", out)
+	case !reduced:
+		return owned, nil
+	case len(aside) == 0:
+		next.SetManagedFields(owned.GetManagedFields())
+	default:
+		all := append(aside, owned.GetManagedFields()...)
+		slices.SortFunc(all, byManager)
+		next.SetManagedFields(all)
+	}
+	return next, nil
 }
 
 // dropManaged removes entries a client may not send: validated later, but

@@ -34,6 +34,8 @@ type call struct {
 	r     *http.Request
 	route route
 	start time.Time
+	// limit is how long the request may take, 0 as long as it likes.
+	limit time.Duration
 
 	user         *auth.User // after impersonation
 	impersonator *auth.User
@@ -130,15 +132,65 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Audit-Id", string(c.auditID))
 	w.Header().Set("Cache-Control", "no-cache, private")
 
-	ctx, span := s.startSpan(telemetry.FromRequest(r.Context(), r.Header), c)
+	badLimit := s.setLimit(c)
+	ctx := r.Context()
+	if c.limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, c.start.Add(c.limit))
+		defer cancel()
+	}
+	ctx, span := s.startSpan(telemetry.FromRequest(ctx, r.Header), c)
 	c.r = r.WithContext(ctx)
 	defer s.finish(c, span)
 	defer s.recoverPanic(c, span)
+	c.limitBody(s.cfg.RequestTimeout)
 	if err := s.admitCall(c); err != nil {
 		s.fail(c, err)
 		return
 	}
+	if badLimit != nil {
+		s.fail(c, badLimit)
+		return
+	}
 	s.limited(c)
+}
+
+// setLimit sets how long the request may take, finding out who asks included.
+func (s *Server) setLimit(c *call) error {
+	if c.route.longRunning() {
+		return nil
+	}
+	c.limit = s.cfg.RequestTimeout
+	t := c.query("timeout")
+	if t == "" {
+		return nil
+	}
+	d, err := time.ParseDuration(t)
+	if err != nil {
+		return badRequest("invalid timeout specified in the request URL - %v", err)
+	}
+	if d > 0 {
+		c.limit = min(c.limit, d)
+	}
+	return nil
+}
+
+// limitBody bounds how long the body may take to come. Bodies that nobody reads
+// are bounded too, because net/http waits for them before it lets the connection
+// go. Zero lifts the bound.
+func (c *call) limitBody(most time.Duration) {
+	if c.r.Body == nil || c.r.Body == http.NoBody {
+		return
+	}
+	var end time.Time
+	switch {
+	case c.limit > 0:
+		end = c.start.Add(c.limit)
+	case most > 0:
+		end = c.start.Add(most)
+	}
+	// What cannot be given a deadline has no slow client behind it.
+	_ = http.NewResponseController(c.w).SetReadDeadline(end)
 }
 
 func (s *Server) startSpan(ctx context.Context, c *call) (context.Context, trace.Span) {
@@ -154,13 +206,27 @@ func (s *Server) startSpan(ctx context.Context, c *call) (context.Context, trace
 			name = c.r.Method + " /{path}"
 		}
 	}
-	attrs := make([]attribute.KeyValue, 0, 10)
+	return s.tel.Tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindServer))
+}
+
+// describe says in the span what was asked, by whom, and what was answered. All
+// of it is set at the end, at once: attributes that come one after another are
+// copied each time.
+func (c *call) describe(span trace.Span, code int) {
+	if !span.IsRecording() {
+		return
+	}
+	user := ""
+	if c.user != nil {
+		user = c.user.Name
+	}
+	attrs := make([]attribute.KeyValue, 0, 12)
 	attrs = append(attrs, attribute.String("http.request.method", c.r.Method), attribute.String("url.path", c.route.path),
-		attribute.String("user_agent.original", c.r.UserAgent()))
+		attribute.String("user_agent.original", c.r.UserAgent()), attribute.Int("http.response.status_code", code), attribute.String("user.name", user))
 	if c.route.isResource {
 		attrs = resourceAttributes(attrs, c.route.verb, c.route.group, c.route.version, c.route.resource, c.route.sub, c.route.namespace, c.route.name)
 	}
-	return s.tel.Tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(attrs...))
+	span.SetAttributes(attrs...)
 }
 
 // resourceAttributes appends what a span says of a resource.
@@ -202,10 +268,12 @@ func (s *Server) admitCall(c *call) error {
 	if err != nil {
 		return err
 	}
+	// Even a request that is nobody else's may carry them: behind an empty
+	// first value, say.
+	auth.StripImpersonation(c.r.Header)
 	if asked != nil {
 		c.impersonator, c.user, c.attrs.User = u, asked, asked
 		c.audit.Impersonated = asked
-		auth.StripImpersonation(c.r.Header)
 	}
 	ctx = telemetry.WithBreakdown(auth.WithUser(ctx, c.user), &c.took.parts)
 	if c.route.mutating() {
@@ -239,17 +307,17 @@ func (c *call) authAttributes() auth.Attributes {
 
 func (s *Server) authorize(ctx context.Context, a auth.Attributes) error {
 	d, reason, err := s.authz.Authorize(ctx, a)
-	if d == auth.Allow {
+	switch {
+	case d == auth.Allow:
 		return nil
-	}
-	if err != nil {
-		s.tel.Log.Debug("authorizer failed", "user", a.User.Name, "error", err)
+	case err != nil:
+		return apierrors.NewInternalError(err)
 	}
 	return auth.Forbidden(a, reason)
 }
 
-// limited applies the time limit and waits for the seats that priority and
-// fairness gives the request, then authorizes and answers.
+// limited waits for the seats that priority and fairness gives the request,
+// then authorizes and answers.
 func (s *Server) limited(c *call) {
 	if c.route.longRunning() {
 		if c.route.verb != "watch" {
@@ -263,21 +331,7 @@ func (s *Server) limited(c *call) {
 		}
 		return
 	}
-	timeout := s.cfg.RequestTimeout
-	if t := c.query("timeout"); t != "" {
-		d, err := time.ParseDuration(t)
-		if err != nil {
-			s.fail(c, badRequest("invalid timeout specified in the request URL - %v", err))
-			return
-		}
-		if d > 0 && d < timeout {
-			timeout = d
-		}
-	}
-	ctx, cancel := context.WithTimeout(c.r.Context(), timeout)
-	defer cancel()
-	c.r = c.r.WithContext(ctx)
-	if !s.seated(c, timeout/4) {
+	if !s.seated(c, c.limit/4) {
 		return
 	}
 	defer c.ticket.Close()
@@ -345,15 +399,21 @@ func (s *Server) authorized(c *call) {
 	start := time.Now()
 	d, reason, err := s.authz.Authorize(c.r.Context(), c.attrs)
 	s.took(c, "authorization", start, &c.took.authorization, s.metrics.filters.authorization)
-	c.audit.Decision, c.audit.Reason = "allow", reason
-	if d != auth.Allow {
-		c.audit.Decision = "forbid"
-		if err != nil {
-			c.audit.Reason = "internal error"
-			s.tel.Log.Debug("authorizer failed", "user", c.attrs.User.Name, "error", err)
-		}
+	switch {
+	case d == auth.Allow:
+		c.audit.Decision, c.audit.Reason = "allow", reason
+	case err != nil:
+		// Not refused for good: the client may try again.
+		c.audit.Annotate("authorization.k8s.io/reason", "internal error")
+		s.fail(c, apierrors.NewInternalError(err))
+		return
+	default:
+		c.audit.Decision, c.audit.Reason = "forbid", reason
 		s.fail(c, auth.Forbidden(c.attrs, reason))
 		return
+	}
+	if c.route.longRunning() {
+		c.limitBody(0)
 	}
 	if h := s.cfg.Served[c.route.group]; h != nil && c.route.isResource {
 		h.ServeHTTP(c.w, c.r)
@@ -415,11 +475,7 @@ func (s *Server) finish(c *call, span trace.Span) {
 	o := s.observation(c)
 	s.metrics.observe(o)
 	s.logSlow(c, o)
-	user := ""
-	if c.user != nil {
-		user = c.user.Name
-	}
-	span.SetAttributes(attribute.Int("http.response.status_code", o.code), attribute.String("user.name", user))
+	c.describe(span, o.code)
 	if o.code >= 500 {
 		span.SetStatus(codes.Error, http.StatusText(o.code))
 	}

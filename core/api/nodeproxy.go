@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"net/netip"
 	"net/url"
 	"path"
 	"slices"
@@ -339,6 +340,11 @@ func (p *nodeProxy) podURL(ctx context.Context, q *request) (*url.URL, error) {
 	}
 	if pod.Status.PodIP == "" {
 		return nil, badRequest("pod %q has no address", name)
+	}
+	// Who may write a pod's status must not reach what listens on this machine
+	// only, or the cloud's metadata, through this server.
+	if ip, err := netip.ParseAddr(pod.Status.PodIP); err != nil || !ip.Unmap().IsGlobalUnicast() {
+		return nil, badRequest("address not allowed")
 	}
 	if port == "" {
 		port = map[string]string{"http": "80", "https": "443"}[scheme]

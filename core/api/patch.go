@@ -45,13 +45,16 @@ func (s *Server) patched(q *request, cur client.Object, p *patchPlan) (client.Ob
 	if err != nil {
 		return nil, err
 	}
-	before, err := json.Marshal(seen)
+	o, err := s.patchedPart(q, seen, p)
 	if err != nil {
-		return nil, fmt.Errorf("cannot encode %s for a patch: %w", q.key, err)
-	}
-	o, err := s.applyPatch(q, before, p)
-	if err != nil {
-		return nil, err
+		// Refusals quote the whole object.
+		before, err := json.Marshal(seen)
+		if err != nil {
+			return nil, fmt.Errorf("cannot encode %s for a patch: %w", q.key, err)
+		}
+		if o, err = s.applyPatch(q, before, p); err != nil {
+			return nil, err
+		}
 	}
 	next, err := q.as.toHub(o)
 	if err != nil {
@@ -69,6 +72,27 @@ func (s *Server) patched(q *request, cur client.Object, p *patchPlan) (client.Ob
 		})
 	}
 	return next, nil
+}
+
+// errWholly says that a patch has to be applied to the whole object.
+var errWholly = errors.New("the patch may change everything")
+
+// patchedPart applies p to what it can change of an object.
+func (s *Server) patchedPart(q *request, seen runtime.Object, p *patchPlan) (runtime.Object, error) {
+	part, rest, ok := p.reach.split(seen)
+	if !ok {
+		return nil, errWholly
+	}
+	before, err := json.Marshal(part)
+	if err != nil {
+		return nil, err
+	}
+	o, err := s.applyPatch(q, before, p)
+	if err != nil {
+		return nil, err
+	}
+	p.reach.join(o, rest)
+	return o, nil
 }
 
 // applyPatch makes the patched object. What it or the patch holds that their
@@ -139,6 +163,7 @@ type patchPlan struct {
 	strict []error
 	// shown is how refusals quote a patch with merge.
 	shown string
+	reach *reach
 }
 
 func (s *Server) patcher(v version, pt types.PatchType, body []byte) (*patchPlan, error) {
@@ -198,7 +223,7 @@ func mergePatcher(body []byte) (*patchPlan, error) {
 	if err != nil {
 		return nil, badRequest("error decoding patch: %v", err)
 	}
-	return &patchPlan{strict: strict, apply: func(before []byte) ([]byte, error) {
+	return &patchPlan{strict: strict, reach: reachOf(object), apply: func(before []byte) ([]byte, error) {
 		after, err := jsonpatch.MergePatch(before, body)
 		if err != nil {
 			return nil, badRequest("%v", err)
@@ -220,7 +245,7 @@ func strategicPatcher(v version, body []byte) (*patchPlan, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot patch %s: %w", v.gvk, err)
 	}
-	return &patchPlan{strict: strict, shown: fmt.Sprintf("%+v", patch), merge: func(before []byte) (merged map[string]any, err error) {
+	return &patchPlan{strict: strict, reach: reachOf(patch), shown: fmt.Sprintf("%+v", patch), merge: func(before []byte) (merged map[string]any, err error) {
 		defer func() {
 			if p := recover(); p != nil {
 				err = unprocessable(fmt.Sprintf("cannot apply strategic merge patch: %v", p))

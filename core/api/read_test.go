@@ -352,7 +352,7 @@ func TestWatchOfTheForgottenPast(t *testing.T) {
 }
 
 func TestExpiredContinue(t *testing.T) {
-	_, k := clients(t, apitest.WithStore(func(c *store.Config) { c.RingAge = time.Millisecond; c.RingEvents = 128 }))
+	_, k := clients(t, apitest.WithStore(func(c *store.Config) { c.RingAge, c.KeepFor = time.Millisecond, time.Millisecond; c.RingEvents = 128 }))
 	ctx := context.Background()
 	makeConfigMaps(t, k, "default", 3, "x")
 	cms := k.CoreV1().ConfigMaps("default")

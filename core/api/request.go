@@ -53,6 +53,11 @@ type request struct {
 
 func (q *request) gr() schema.GroupResource { return q.kind.GroupResource() }
 
+// asked is the resource by the name under which the client asked for it.
+func (q *request) asked() schema.GroupResource {
+	return schema.GroupResource{Group: q.as.gvk.Group, Resource: q.kind.Resource}
+}
+
 func (q *request) subName() string {
 	if q.sub == nil {
 		return ""

@@ -134,7 +134,7 @@ func (s *Server) Run(ctx context.Context) error {
 	done := make(chan error, 1)
 	go func() {
 		if s.cfg.TLS != nil {
-			done <- srv.ServeTLS(l, "", "")
+			done <- srv.ServeTLS(gatheringListener{l}, "", "")
 			return
 		}
 		done <- srv.Serve(l)

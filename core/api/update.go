@@ -117,11 +117,13 @@ func (s *Server) prepareUpdate(ctx context.Context, q *request, cur client.Objec
 		return nil, nil, uidConflict(q, uid, cur.GetUID())
 	}
 	if rv := next.GetResourceVersion(); rv != "" && rv != "0" && rv != cur.GetResourceVersion() {
-		return nil, nil, conflict(q.gr(), q.key.Name, "%s", optimisticLock)
+		return nil, nil, conflict(q.asked(), q.key.Name, "%s", optimisticLock)
 	}
 	carryOver(next, cur)
 	q.warn(singleOwners(next)...)
-	dropManaged(next)
+	if !slices.EqualFunc(next.GetManagedFields(), cur.GetManagedFields(), sameEntry) {
+		dropManaged(next)
+	}
 	setDefaults(k, next)
 	if !owned {
 		next = s.own(q, cur, next, q.manager)
@@ -133,7 +135,7 @@ func (s *Server) prepareUpdate(ctx context.Context, q *request, cur client.Objec
 	next = attrs.Object
 	setDefaults(k, next)
 	carryOver(next, cur)
-	prepare, validate := k.PrepareUpdate, k.ValidateUpdate
+	prepare, validate := k.PrepareUpdate, q.as.validateUpdate()
 	if q.sub != nil && (q.sub.Name != "scale") {
 		prepare, validate = q.sub.PrepareUpdate, q.sub.ValidateUpdate
 	}
@@ -175,7 +177,7 @@ func (s *Server) prepareUpdate(ctx context.Context, q *request, cur client.Objec
 // uidConflict is upstream's answer to a write meant for another object of the
 // name, its storage's words included.
 func uidConflict(q *request, want, have types.UID) error {
-	return conflict(q.gr(), q.key.Name, "StorageError: invalid object, Code: 4, Key: /registry/%s/%s, ResourceVersion: 0, "+
+	return conflict(q.asked(), q.key.Name, "StorageError: invalid object, Code: 4, Key: /registry/%s/%s, ResourceVersion: 0, "+
 		"AdditionalErrorMsg: Precondition failed: UID in precondition: %v, UID in object meta: %v", q.kind.Prefix, q.key, want, have)
 }
 

@@ -5,6 +5,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"binnacle.io/core/client"
 	"binnacle.io/core/kind"
@@ -25,6 +26,23 @@ func versionOf(k *kind.Kind, v *kind.Version) version {
 }
 
 func (v version) isHub() bool { return v.other == nil }
+
+// validate and validateUpdate are the rules for what is written in this
+// version.
+
+func (v version) validate() func(client.Object) field.ErrorList {
+	if !v.isHub() && v.other.Validate != nil {
+		return v.other.Validate
+	}
+	return v.kind.Validate
+}
+
+func (v version) validateUpdate() func(obj, old client.Object) field.ErrorList {
+	if !v.isHub() && v.other.ValidateUpdate != nil {
+		return v.other.ValidateUpdate
+	}
+	return v.kind.ValidateUpdate
+}
 
 // empty returns an object of this version with apiVersion and kind set.
 func (v version) empty() runtime.Object {

@@ -38,12 +38,15 @@ func (s *Server) answerVirtual(ctx context.Context, q *request, obj client.Objec
 	if !ok {
 		return nil, notImplemented(q.gr().String())
 	}
+	if err := matchNamespace(q, obj); err != nil {
+		return nil, err
+	}
 	return f(ctx, q, obj)
 }
 
 func (s *Server) reviewSelf(_ context.Context, q *request, obj client.Object) (client.Object, error) {
 	r := obj.(*authenticationv1.SelfSubjectReview)
-	r.CreationTimestamp = metav1.Now()
+	r.ObjectMeta = metav1.ObjectMeta{CreationTimestamp: metav1.Now()}
 	r.Status.UserInfo = userInfo(q.user)
 	return r, nil
 }
@@ -73,13 +76,14 @@ func noMetadata(m metav1.ObjectMeta, detail string) field.ErrorList {
 
 func validateReviewSpec(res *authorizationv1.ResourceAttributes, non *authorizationv1.NonResourceAttributes) field.ErrorList {
 	at := field.NewPath("spec")
+	var errs field.ErrorList
 	switch {
 	case res != nil && non != nil:
-		return field.ErrorList{field.Invalid(at.Child("nonResourceAttributes"), non, "cannot be specified in combination with resourceAttributes")}
+		errs = append(errs, field.Invalid(at.Child("nonResourceAttributes"), non, "cannot be specified in combination with resourceAttributes"))
 	case res == nil && non == nil:
-		return field.ErrorList{field.Invalid(at.Child("resourceAttributes"), non, "exactly one of nonResourceAttributes or resourceAttributes must be specified")}
+		errs = append(errs, field.Invalid(at.Child("resourceAttributes"), non, "exactly one of nonResourceAttributes or resourceAttributes must be specified"))
 	}
-	return auth.ValidateReview(res)
+	return append(errs, auth.ValidateReview(res)...)
 }
 
 // invalidReview names no kind, as upstream.
@@ -146,14 +150,16 @@ func (s *Server) reviewLocalAccess(ctx context.Context, q *request, obj client.O
 }
 
 func (s *Server) reviewSelfRules(_ context.Context, q *request, obj client.Object) (client.Object, error) {
-	r := obj.(*authorizationv1.SelfSubjectRulesReview)
-	if r.Spec.Namespace == "" {
+	namespace := obj.(*authorizationv1.SelfSubjectRulesReview).Spec.Namespace
+	if namespace == "" {
 		return nil, badRequest("no namespace on request")
 	}
 	if s.cfg.Rules == nil {
 		return nil, notImplemented("listing rules")
 	}
-	rules, err := s.cfg.Rules.Rules(q.user, r.Spec.Namespace)
+	rules, err := s.cfg.Rules.Rules(q.user, namespace)
+	// Upstream's answer does not repeat the question.
+	r := &authorizationv1.SelfSubjectRulesReview{TypeMeta: obj.(*authorizationv1.SelfSubjectRulesReview).TypeMeta}
 	r.Status = authorizationv1.SubjectRulesReviewStatus{
 		ResourceRules: []authorizationv1.ResourceRule{}, NonResourceRules: []authorizationv1.NonResourceRule{},
 	}
@@ -192,7 +198,8 @@ func (s *Server) reviewToken(ctx context.Context, _ *request, obj client.Object)
 	}
 	u, matched, err := auth.Verify(ctx, s.cfg.Verifiers, r.Spec.Token, slices.Clone(asked))
 	if err != nil {
-		r.Status = authenticationv1.TokenReviewStatus{Error: err.Error()}
+		// Whatever else a client put into the status stays there, as upstream.
+		r.Status.Authenticated, r.Status.Error = false, err.Error()
 		return r, nil
 	}
 	r.Status = authenticationv1.TokenReviewStatus{Authenticated: true, User: userInfo(u), Audiences: matched}

@@ -170,13 +170,9 @@ func followUntil(ctx context.Context, out *watchWriter, cur *store.Cursor, due t
 		defer cancel()
 	}
 	for {
-		ev, ready, err := cur.TryNext()
-		if err == nil && !ready {
-			out.flush()
-			ev, err = cur.Next(until)
-			if err != nil && until.Err() != nil && ctx.Err() == nil {
-				return errBookmarkDue
-			}
+		ev, err := cur.Await(until, out.idle)
+		if err != nil && until.Err() != nil && ctx.Err() == nil {
+			return errBookmarkDue
 		}
 		switch {
 		case err == nil:
@@ -238,6 +234,13 @@ func (w *watchWriter) flush() {
 	}
 	// A client that is gone is found by the next write.
 	_ = w.ctl.Flush()
+}
+
+// idle flushes what has been written, if anything has.
+func (w *watchWriter) idle() {
+	if w.out.buf != nil {
+		w.flush()
+	}
 }
 
 // patience moves the deadline of writes.

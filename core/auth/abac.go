@@ -26,7 +26,8 @@ const (
 type ABAC struct{ policies []abacPolicy }
 
 // abacPolicy allows its subject what it names; "*" is everything and an empty
-// field nothing.
+// field nothing. The user or group "*" is everybody who is authenticated, as
+// upstream's conversion has it: never system:anonymous.
 type abacPolicy struct {
 	User            string `json:"user,omitempty"`
 	Group           string `json:"group,omitempty"`
@@ -94,12 +95,15 @@ func parsePolicy(text []byte) (abacPolicy, error) {
 	if doc.Spec.User == "" && doc.Spec.Group == "" {
 		return abacPolicy{}, errors.New("the policy names neither user nor group and concerns nobody")
 	}
+	if doc.Spec.User == all || doc.Spec.Group == all {
+		doc.Spec.User, doc.Spec.Group = "", GroupAuthenticated
+	}
 	return doc.Spec, nil
 }
 
 func (p *abacPolicy) concerns(u *User) bool {
-	user := p.User == "" || p.User == all || p.User == u.Name
-	group := p.Group == "" || p.Group == all || u.InGroup(p.Group)
+	user := p.User == "" || p.User == u.Name
+	group := p.Group == "" || u.InGroup(p.Group)
 	return user && group && (p.User != "" || p.Group != "")
 }
 

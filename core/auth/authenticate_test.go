@@ -192,3 +192,33 @@ func TestStripImpersonation(t *testing.T) {
 		t.Errorf("left %v", h)
 	}
 }
+
+func TestSplitServiceAccount(t *testing.T) {
+	for user, want := range map[string]bool{
+		"system:serviceaccount:ns:robot": true, "system:serviceaccount:ns:robot.v1": true,
+		"system:serviceaccount:ns:": false, "system:serviceaccount::robot": false, "system:serviceaccount:ns": false, "robot": false,
+		"system:serviceaccount:ns:a:b": false, "system:serviceaccount:Not_A_Namespace:robot": false, "system:serviceaccount:ns:*": false,
+	} {
+		namespace, name, ok := SplitServiceAccount(user)
+		if ok != want || ok && ServiceAccountName(namespace, name) != user {
+			t.Errorf("%s: %q %q %t", user, namespace, name, ok)
+		}
+	}
+}
+
+// TestRememberedCertificate: that a certificate was good a moment ago does not
+// let it live longer.
+func TestRememberedCertificate(t *testing.T) {
+	p := testPKI(t)
+	now := p.Admin.Cert.NotAfter.Add(-time.Second)
+	authn := NewCertificates(p.Pool(), func() time.Time { return now })
+	for range 2 {
+		if _, ok, err := authn.Authenticate(withCert(p.Admin.Cert)); !ok || err != nil {
+			t.Fatalf("while it is good: %t %v", ok, err)
+		}
+	}
+	now = now.Add(2 * time.Second)
+	if u, ok, err := authn.Authenticate(withCert(p.Admin.Cert)); ok || err == nil {
+		t.Errorf("when it has expired: %+v %t %v", u, ok, err)
+	}
+}

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -67,12 +68,7 @@ type AuthorizationWebhook struct {
 	m       *Metrics
 }
 
-const (
-	cachedDecisions = 8192
-	// maxCachedNames bounds how many bytes of a question the asker may choose
-	// if the answer is to be remembered.
-	maxCachedNames = 10000
-)
+const cachedDecisions = 8192
 
 // NewAuthorizationWebhook returns the authorizer.
 func NewAuthorizationWebhook(cfg AuthorizationWebhookConfig, m *Metrics) (*AuthorizationWebhook, error) {
@@ -98,11 +94,14 @@ func (w *AuthorizationWebhook) Authorize(ctx context.Context, a Attributes) (Dec
 	review := &authorizationv1.SubjectAccessReview{
 		TypeMeta: metav1.TypeMeta{APIVersion: "authorization.k8s.io/v1", Kind: "SubjectAccessReview"}, Spec: reviewSpec(a),
 	}
-	key, err := json.Marshal(review.Spec)
+	question, err := json.Marshal(review.Spec)
 	if err != nil {
 		return w.onError, "", fmt.Errorf("cannot encode a review for authorization webhook %q: %w", w.cfg.Name, err)
 	}
-	if st, ok := w.answers.Get(string(key)); ok {
+	// Who asks chooses how long names and selectors are, not how much memory
+	// the answer takes.
+	key := sha256.Sum256(question)
+	if st, ok := w.answers.Get(key); ok {
 		return judgeReview(st.(*authorizationv1.SubjectAccessReviewStatus))
 	}
 	result := ""
@@ -119,16 +118,15 @@ func (w *AuthorizationWebhook) Authorize(ctx context.Context, a Attributes) (Dec
 		}
 		return w.onError, "", fmt.Errorf("authorization webhook %q: %w", w.cfg.Name, err)
 	}
-	if len(a.Namespace)+len(a.Verb)+len(a.Group)+len(a.Version)+len(a.Resource)+len(a.Subresource)+len(a.Name)+len(a.Path) < maxCachedNames {
-		ttl := w.cfg.UnauthorizedTTL.Duration
-		if review.Status.Allowed {
-			ttl = w.cfg.AuthorizedTTL.Duration
-		}
-		if ttl > 0 {
-			w.answers.Add(string(key), &review.Status, ttl)
-		}
+	ttl := w.cfg.UnauthorizedTTL.Duration
+	if review.Status.Allowed {
+		ttl = w.cfg.AuthorizedTTL.Duration
 	}
-	return judgeReview(&review.Status)
+	st := review.Status // a copy: the question is not kept with it
+	if ttl > 0 {
+		w.answers.Add(key, &st, ttl)
+	}
+	return judgeReview(&st)
 }
 
 // Rules says that a webhook's rules cannot be listed.

@@ -50,8 +50,9 @@ type requestHeader struct {
 }
 
 // NewRequestHeader returns an Authenticator of requests that come through a
-// proxy whose certificate chains to roots. The headers are believed and taken
-// off; without such a certificate they mean nothing. A nil now means time.Now.
+// proxy whose certificate chains to roots. The headers are believed with such a
+// certificate only, and taken off whoever sends them: what the request is passed
+// on to may believe them. A nil now means time.Now.
 func NewRequestHeader(cfg RequestHeaderConfig, roots []*x509.Certificate, now func() time.Time) (Authenticator, error) {
 	if err := cfg.Complete(); err != nil {
 		return nil, err
@@ -67,6 +68,7 @@ func NewRequestHeader(cfg RequestHeaderConfig, roots []*x509.Certificate, now fu
 }
 
 func (h requestHeader) Authenticate(r *http.Request) (*User, bool, error) {
+	defer h.strip(r.Header)
 	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
 		return nil, false, nil
 	}
@@ -88,10 +90,9 @@ func (h requestHeader) Authenticate(r *http.Request) (*User, bool, error) {
 	}
 	u.UID = firstHeader(r.Header, h.cfg.UIDHeaders)
 	for _, name := range h.cfg.GroupHeaders {
-		u.Groups = append(u.Groups, r.Header.Values(name)...)
+		u.Groups = append(u.Groups, slices.DeleteFunc(slices.Clone(r.Header.Values(name)), func(g string) bool { return g == "" })...)
 	}
 	u.Extra = prefixedHeaders(r.Header, h.cfg.ExtraHeaderPrefixes)
-	h.strip(r.Header)
 	return u, true, nil
 }
 
@@ -128,7 +129,6 @@ func prefixedHeaders(h http.Header, prefixes []string) map[string][]string {
 	return extra
 }
 
-// strip takes the headers off, lest they be passed on.
 func (h requestHeader) strip(header http.Header) {
 	for _, names := range [][]string{h.cfg.UsernameHeaders, h.cfg.UIDHeaders, h.cfg.GroupHeaders} {
 		for _, name := range names {

@@ -141,6 +141,10 @@ func TestServiceAccountTokenLife(t *testing.T) {
 	if code, body := get(t, s, "/api/v1/namespaces/default/pods", bound); code != 401 {
 		t.Errorf("the token of a deleted pod: %d %s", code, body)
 	}
+	create(t, s, pod("default", "p", "robot", ""))
+	if code, body := get(t, s, "/api/v1/namespaces/default/pods", bound); code != 401 {
+		t.Errorf("the token of an earlier pod of that name: %d %s", code, body)
+	}
 	if err := client.Delete[*corev1.ServiceAccount](ctx, s.Client, "default", "robot", client.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}

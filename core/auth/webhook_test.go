@@ -206,6 +206,18 @@ func TestAuthorizationWebhook(t *testing.T) {
 	if n := testutil.ToFloat64(m.webhooks.WithLabelValues("hook", "success")); n != 4 {
 		t.Errorf("%v requests counted", n)
 	}
+	// What is remembered is as small for a long question.
+	for range 2 {
+		open.Authorize(t.Context(), Attributes{User: &User{Name: "alice"}, Verb: "get", Version: "v1", Resource: "pods", Name: strings.Repeat("x", 100<<10)})
+	}
+	if n := calls.Load() - before; n != 1 {
+		t.Errorf("asked %d times about a long name", n)
+	}
+	for _, key := range open.answers.Keys() {
+		if _, small := key.([32]byte); !small {
+			t.Errorf("remembered under a %T", key)
+		}
+	}
 
 	fieldSel, labelSel := fields.ParseSelectorOrDie("spec.nodeName=n1,status.phase!=Failed"), labels.SelectorFromSet(labels.Set{"app": "x"})
 	reqs, _ := labelSel.Requirements()

@@ -11,7 +11,7 @@ import (
 	"github.com/google/cel-go/common/types"
 )
 
-// What upstream answers to these was asked of one (v1.36.3).
+// The wording is that of v1.36.3, from its source and from the recorded corpus.
 func TestCompile(t *testing.T) {
 	all := Variables{Params: true, Authorizer: true}
 	patches := Variables{Authorizer: true, Patches: true}
@@ -194,6 +194,11 @@ func TestBounds(t *testing.T) {
 	refused(t, err, "expression code point size exceeds limit: size: 100001, limit 100000")
 	_, err = c.Compile(strings.Repeat("(", 1000)+"1"+strings.Repeat(")", 1000), Variables{}, Anything)
 	refused(t, err, "recursion limit exceeded: 250")
+	chain := "optional.of(1)" + strings.Repeat(".optMap(x, x)", 30)
+	_, err = c.Compile(chain, Variables{}, Anything)
+	refused(t, err, "30 uses of optMap and optFlatMap, limit 8")
+	_, err = CompileSelector(chain)
+	refused(t, err, "30 uses of optMap and optFlatMap, limit 8")
 }
 
 func refused(t *testing.T, err error, words string) {

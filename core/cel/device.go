@@ -20,6 +20,9 @@ type Selector struct{ dracel.CompilationResult }
 // expression's fault; so is ErrTooComplex. The environment is made at the first
 // call and kept by upstream's package.
 func CompileSelector(expression string) (*Selector, error) {
+	if err := bounded(expression); err != nil {
+		return nil, err
+	}
 	written := environment.NewExpressions
 	r := dracel.GetCompiler(dracel.Features{EnableConsumableCapacity: true}).
 		CompileCELExpression(expression, dracel.Options{EnvType: &written})

@@ -21,10 +21,10 @@
 // It promises that nothing is made before the first expression is compiled (an
 // environment costs megabytes and milliseconds), that a Compiler and a Program
 // are safe for concurrent use, and that an expression is refused rather than
-// compiled when it is longer than 100,000 code points or nested deeper than 250
-// levels (the limits of CEL's parser). What a program may cost when
-// it runs is limited as upstream limits it; a selector's worst case is
-// estimated when it is compiled.
+// compiled when it is longer than 100,000 code points, nested deeper than 250
+// levels (the limits of CEL's parser) or chains more than a few optional maps
+// (a limit of our own). What a program may cost when it runs is limited as
+// upstream limits it; a selector's worst case is estimated when it is compiled.
 //
 // An expression that was accepted once must stay acceptable: the language is
 // that which upstream takes in newly written objects, and it may only grow.

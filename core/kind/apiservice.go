@@ -32,6 +32,7 @@ func apiServiceKind(gv schema.GroupVersion) *Kind {
 			setCondition(s, availability(s, metav1.Now()))
 		}
 	})
+	k.AnyFinalizer = true
 	k.ValidateName = func(name string, prefix bool) []string { return path.ValidatePathSegmentName(name, prefix) }
 	k.Validate = check1(validateAPIService)
 	k.ValidateUpdate = check2(func(s, _ *apiregistrationv1.APIService) field.ErrorList { return validateAPIService(s) })
@@ -96,8 +97,11 @@ func setCondition(s *apiregistrationv1.APIService, c apiregistrationv1.APIServic
 func validateAPIService(s *apiregistrationv1.APIService) field.ErrorList {
 	p, spec := field.NewPath("spec"), &s.Spec
 	var errs field.ErrorList
-	if name := spec.Version + "." + spec.Group; s.Name != name {
-		errs = append(errs, field.Invalid(field.NewPath("metadata", "name"), s.Name, fmt.Sprintf("must be `spec.version+\".\"+spec.group`: %q", name)))
+	want := spec.Version + "." + spec.Group
+	for _, f := range []struct{ name, value string }{{"generateName", s.GenerateName}, {"name", s.Name}} {
+		if f.value != "" && f.value != want {
+			errs = append(errs, field.Invalid(field.NewPath("metadata", f.name), f.value, fmt.Sprintf("must be `spec.version+\".\"+spec.group`: %q", want)))
+		}
 	}
 	if spec.Group == "" && spec.Version != "v1" {
 		errs = append(errs, field.Required(p.Child("group"), "only v1 may have an empty group and it better be legacy kube"))

@@ -143,17 +143,18 @@ func validateMetric(p *field.Path, m *autoscalingv2.MetricSpec) field.ErrorList 
 		want = strings.ToLower(string(m.Type[:1])) + string(m.Type[1:])
 	}
 	set := setFields(m)
-	for _, name := range set {
-		errs = append(errs, validateMetricSource(p.Child(name), name, m)...)
+	// One source is looked at, and the others are refused.
+	for _, name := range []string{"object", "external", "pods", "resource", "containerResource"} {
+		if slices.Contains(set, name) {
+			errs = append(errs, validateMetricSource(p.Child(name), name, m)...)
+			break
+		}
 	}
-	if want == "" {
-		return errs
-	}
-	if !slices.Contains(set, want) {
+	if want != "" && !slices.Contains(set, want) {
 		errs = append(errs, field.Required(p.Child(want), "must populate information for the given metric source"))
 	}
 	for _, name := range set {
-		if name != want {
+		if name != want && len(set) > 1 {
 			errs = append(errs, field.Forbidden(p.Child(name), "must populate the given metric source only"))
 		}
 	}

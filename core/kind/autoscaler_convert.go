@@ -57,9 +57,6 @@ func autoscalerToV2(in *autoscalingv1.HorizontalPodAutoscaler) (*autoscalingv2.H
 			return nil, err
 		}
 	}
-	if share := in.Spec.TargetCPUUtilizationPercentage; share != nil {
-		out.Spec.Metrics = append(out.Spec.Metrics, cpuUtilization(share))
-	}
 	for i := range metrics {
 		m, err := metricToV2(&metrics[i])
 		if err != nil {
@@ -67,11 +64,16 @@ func autoscalerToV2(in *autoscalingv1.HorizontalPodAutoscaler) (*autoscalingv2.H
 		}
 		out.Spec.Metrics = append(out.Spec.Metrics, m)
 	}
-	if share := in.Status.CurrentCPUUtilizationPercentage; share != nil {
+	if share := in.Spec.TargetCPUUtilizationPercentage; share != nil {
+		out.Spec.Metrics = append(out.Spec.Metrics, cpuUtilization(share))
+	}
+	// The annotation tells more, and all of it.
+	if share := in.Status.CurrentCPUUtilizationPercentage; share != nil && current == nil {
 		out.Status.CurrentMetrics = append(out.Status.CurrentMetrics, autoscalingv2.MetricStatus{
 			Type: autoscalingv2.ResourceMetricSourceType,
 			Resource: &autoscalingv2.ResourceMetricStatus{
-				Name: corev1.ResourceCPU, Current: autoscalingv2.MetricValueStatus{AverageUtilization: share},
+				// v1's own form of a metric cannot leave the value out either.
+				Name: corev1.ResourceCPU, Current: autoscalingv2.MetricValueStatus{AverageUtilization: share, AverageValue: &resource.Quantity{}},
 			},
 		})
 	}
@@ -137,11 +139,8 @@ func autoscalerFromV2(in *autoscalingv2.HorizontalPodAutoscaler) (*autoscalingv1
 	var current []autoscalingv1.MetricStatus
 	for i := range in.Status.CurrentMetrics {
 		m := &in.Status.CurrentMetrics[i]
-		if r := m.Resource; out.Status.CurrentCPUUtilizationPercentage == nil && r != nil && r.Name == corev1.ResourceCPU && r.Current.AverageUtilization != nil {
+		if r := m.Resource; r != nil && r.Name == corev1.ResourceCPU && r.Current.AverageUtilization != nil {
 			out.Status.CurrentCPUUtilizationPercentage = r.Current.AverageUtilization
-			if r.Current.AverageValue == nil {
-				continue
-			}
 		}
 		current = append(current, metricStatusFromV2(m))
 	}

@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -22,12 +23,14 @@ func eventKind(gv schema.GroupVersion) *Kind {
 	k.AnyFinalizer = true
 	// An Event may be named after anything.
 	k.ValidateName = func(name string, _ bool) []string { return path.IsValidPathSegmentName(name) }
-	k.Validate = check1(validateEvent)
-	k.ValidateUpdate = check2(func(e, _ *corev1.Event) field.ErrorList { return validateEvent(e) })
+	k.Validate = check1(func(e *corev1.Event) field.ErrorList { return validateEvent(e, "reportingComponent") })
+	k.ValidateUpdate = check2(func(e, _ *corev1.Event) field.ErrorList { return validateEvent(e, "reportingComponent") })
 	k.Fields = select1(eventFields)
 	k.Untraced = true
 	k.Columns = eventColumns()
-	k.Versions = []Version{typedVersion[eventsv1.Event, eventsv1.EventList](eventsv1.SchemeGroupVersion, eventToCore, eventFromCore)}
+	v1 := typedVersion[eventsv1.Event, eventsv1.EventList](eventsv1.SchemeGroupVersion, eventToCore, eventFromCore)
+	v1.Validate, v1.ValidateUpdate = check1(validateEventV1), check2(validateEventV1Update)
+	k.Versions = []Version{v1}
 	return k
 }
 
@@ -84,37 +87,105 @@ func eventFromCore(e *corev1.Event) (*eventsv1.Event, error) {
 }
 
 // validateEvent holds events of the old style, without eventTime, to less.
-func validateEvent(e *corev1.Event) field.ErrorList {
+// controller is what the version calls the reporting controller.
+func validateEvent(e *corev1.Event, controller string) field.ErrorList {
 	var errs field.ErrorList
 	legacy := e.EventTime.IsZero()
-	namespace := e.InvolvedObject.Namespace
-	if namespace == "" {
+	switch namespace := e.InvolvedObject.Namespace; {
+	case namespace == "" && e.Namespace != "" && e.Namespace != metav1.NamespaceDefault && (legacy || e.Namespace != metav1.NamespaceSystem),
 		// Events about things that have no namespace live in default.
-		if e.Namespace != "" && e.Namespace != metav1.NamespaceDefault && e.Namespace != metav1.NamespaceSystem {
-			errs = append(errs, field.Invalid(field.NewPath("involvedObject", "namespace"), namespace, "does not match event.namespace"))
-		}
-	} else if e.Namespace != namespace && (legacy || e.Namespace != metav1.NamespaceDefault) {
+		namespace != "" && legacy && e.Namespace != namespace:
 		errs = append(errs, field.Invalid(field.NewPath("involvedObject", "namespace"), namespace, "does not match event.namespace"))
 	}
-	errs = append(errs, invalids(field.NewPath("namespace"), e.Namespace, validation.IsDNS1123Label(e.Namespace))...)
-	if legacy {
-		return errs
-	}
-	errs = append(errs, required(field.NewPath("reportingController"), e.ReportingController, validation.IsQualifiedName)...)
-	errs = append(errs, required(field.NewPath("reportingInstance"), e.ReportingInstance, nil)...)
-	errs = append(errs, required(field.NewPath("action"), e.Action, nil)...)
-	errs = append(errs, required(field.NewPath("reason"), e.Reason, nil)...)
-	short := func(name, value string, limit int) {
-		if len(value) > limit {
-			errs = append(errs, field.Invalid(field.NewPath(name), "", fmt.Sprintf("can have at most %v characters", limit)))
+	if !legacy {
+		at := field.NewPath(controller)
+		errs = append(errs, required(at, e.ReportingController, nil)...)
+		errs = append(errs, invalids(at, e.ReportingController, validation.IsQualifiedName(e.ReportingController))...)
+		short := func(name, value string, limit int) {
+			if len(value) > limit {
+				errs = append(errs, field.Invalid(field.NewPath(name), "", fmt.Sprintf("can have at most %v characters", limit)))
+			}
 		}
+		for _, f := range []struct{ name, value string }{
+			{"reportingInstance", e.ReportingInstance}, {"action", e.Action}, {"reason", e.Reason},
+		} {
+			errs = append(errs, required(field.NewPath(f.name), f.value, nil)...)
+			short(f.name, f.value, 128)
+		}
+		short("message", e.Message, 1024)
 	}
-	short("reportingInstance", e.ReportingInstance, 128)
-	short("action", e.Action, 128)
-	short("reason", e.Reason, 128)
-	short("message", e.Message, 1024)
+	return append(errs, invalids(field.NewPath("namespace"), e.Namespace, validation.IsDNS1123Label(e.Namespace))...)
+}
+
+// validateEventV1 is for events.k8s.io/v1, which knows the new style only and
+// names fields as the hub does.
+func validateEventV1(e *corev1.Event) field.ErrorList {
+	errs := validateEvent(e, "reportingController")
+	if e.Name != "" {
+		errs = append(errs, invalids(field.NewPath("metadata", "name"), e.Name, subdomain(e.Name))...)
+	}
+	errs = append(errs, qualifiedFinalizers(e)...)
+	errs = append(errs, validateEventSeries(e.Series)...)
+	if e.EventTime.IsZero() {
+		errs = append(errs, field.Required(field.NewPath("eventTime"), ""))
+	}
 	if e.Type != corev1.EventTypeNormal && e.Type != corev1.EventTypeWarning {
 		errs = append(errs, field.Invalid(field.NewPath("type"), "", fmt.Sprintf("has invalid value: %v", e.Type)))
+	}
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{
+		{"firstTimestamp", !e.FirstTimestamp.IsZero()}, {"lastTimestamp", !e.LastTimestamp.IsZero()},
+		{"count", e.Count != 0}, {"source", e.Source != corev1.EventSource{}},
+	} {
+		if f.set {
+			errs = append(errs, field.Invalid(field.NewPath(f.name), "", "needs to be unset"))
+		}
+	}
+	return errs
+}
+
+// validateEventV1Update lets nothing but the series change.
+func validateEventV1Update(e, old *corev1.Event) field.ErrorList {
+	errs := validateEvent(e, "reportingController")
+	errs = append(errs, qualifiedFinalizers(e)...)
+	if !apiequality.Semantic.DeepEqual(e.Series, old.Series) {
+		errs = append(errs, validateEventSeries(e.Series)...)
+	}
+	same := func(name string, value, old any) {
+		errs = append(errs, unchanged(field.NewPath(name), value, old)...)
+	}
+	same("involvedObject", e.InvolvedObject, old.InvolvedObject)
+	same("reason", e.Reason, old.Reason)
+	same("message", e.Message, old.Message)
+	same("source", e.Source, old.Source)
+	same("firstTimestamp", e.FirstTimestamp, old.FirstTimestamp)
+	same("lastTimestamp", e.LastTimestamp, old.LastTimestamp)
+	same("count", e.Count, old.Count)
+	// Finer than microseconds is lost on the way to clients and back.
+	if !e.EventTime.Truncate(time.Microsecond).Equal(old.EventTime.Truncate(time.Microsecond)) {
+		same("eventTime", e.EventTime, old.EventTime)
+	}
+	same("action", e.Action, old.Action)
+	same("related", e.Related, old.Related)
+	same("reportingController", e.ReportingController, old.ReportingController)
+	same("reportingInstance", e.ReportingInstance, old.ReportingInstance)
+	same("type", e.Type, old.Type)
+	return errs
+}
+
+func validateEventSeries(s *corev1.EventSeries) field.ErrorList {
+	if s == nil {
+		return nil
+	}
+	var errs field.ErrorList
+	p := field.NewPath("series")
+	if s.Count < 2 {
+		errs = append(errs, field.Invalid(p.Child("count"), "", "should be at least 2"))
+	}
+	if s.LastObservedTime.IsZero() {
+		errs = append(errs, field.Required(p.Child("lastObservedTime"), ""))
 	}
 	return errs
 }

@@ -111,6 +111,11 @@ type Version struct {
 	// included; they must not share memory with their argument.
 	ToHub   func(runtime.Object) (Object, error)
 	FromHub func(Object) (runtime.Object, error)
+	// Validate and ValidateUpdate stand in for the kind's where a version
+	// holds what is written in it to rules of its own. They see the hub's
+	// objects.
+	Validate       func(Object) field.ErrorList
+	ValidateUpdate func(obj, old Object) field.ErrorList
 	// Retired versions are accepted for writing and reading with this
 	// warning and are left out of discovery.
 	Retired string

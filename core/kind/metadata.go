@@ -14,6 +14,10 @@ func (k *Kind) ValidateFinalizers(o Object) field.ErrorList {
 	if k.AnyFinalizer {
 		return nil
 	}
+	return qualifiedFinalizers(o)
+}
+
+func qualifiedFinalizers(o Object) field.ErrorList {
 	var errs field.ErrorList
 	for i, f := range o.GetFinalizers() {
 		switch f {

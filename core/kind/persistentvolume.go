@@ -326,7 +326,7 @@ func validateVolumeObjectUpdate(v, old *corev1.PersistentVolume) field.ErrorList
 			fmt.Sprintf("spec.persistentvolumesource is immutable after creation\n%v", diff.Diff(old.Spec.PersistentVolumeSource, *source))))
 	}
 	errs = append(errs, unchanged(field.NewPath("volumeMode"), v.Spec.VolumeMode, old.Spec.VolumeMode)...)
-	if old.Spec.NodeAffinity != nil && !apiequality.Semantic.DeepEqual(v.Spec.NodeAffinity, old.Spec.NodeAffinity) {
+	if old.Spec.NodeAffinity != nil && !sameAffinity(v.Spec.NodeAffinity, old.Spec.NodeAffinity) {
 		errs = append(errs, field.Invalid(field.NewPath("nodeAffinity"), v.Spec.NodeAffinity, immutable+", except for updating from beta label to GA"))
 	}
 	if old.Spec.VolumeAttributesClassName != nil && v.Spec.VolumeAttributesClassName == nil {
@@ -378,4 +378,40 @@ func volumeColumns() []Column {
 			}
 			return string(*v.Spec.VolumeMode)
 		}).wide()
+}
+
+// sameAffinity reports whether a is old, with stable labels or beta ones.
+func sameAffinity(a, old *corev1.VolumeNodeAffinity) bool {
+	if a == nil || a.Required == nil || old.Required == nil || len(a.Required.NodeSelectorTerms) != len(old.Required.NodeSelectorTerms) {
+		return apiequality.Semantic.DeepEqual(a, old)
+	}
+	a = a.DeepCopy()
+	for i, term := range a.Required.NodeSelectorTerms {
+		was := old.Required.NodeSelectorTerms[i].MatchExpressions
+		for j := range min(len(term.MatchExpressions), len(was)) {
+			// A key that is left out is refused as such, not as a change.
+			if key := &term.MatchExpressions[j].Key; *key == stableLabel(was[j].Key) {
+				*key = was[j].Key
+			}
+		}
+	}
+	return apiequality.Semantic.DeepEqual(a, old)
+}
+
+// stableLabel is what took the place of a node's beta label; other labels have
+// none.
+func stableLabel(beta string) string {
+	switch beta {
+	case corev1.LabelFailureDomainBetaZone:
+		return corev1.LabelTopologyZone
+	case corev1.LabelFailureDomainBetaRegion:
+		return corev1.LabelTopologyRegion
+	case corev1.LabelInstanceType:
+		return corev1.LabelInstanceTypeStable
+	case "beta.kubernetes.io/os":
+		return corev1.LabelOSStable
+	case "beta.kubernetes.io/arch":
+		return corev1.LabelArchStable
+	}
+	return ""
 }

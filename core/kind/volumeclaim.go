@@ -23,12 +23,12 @@ func persistentVolumeClaimKind(gv schema.GroupVersion) *Kind {
 	})
 	k.PrepareCreate = do1(func(c *corev1.PersistentVolumeClaim) {
 		c.Status = corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimPending}
+		dropForeignSource(&c.Spec)
 		// dataSource is for the two kinds it began with; other kinds are
-		// for dataSourceRef, and what old clients put here is dropped.
-		if c.Spec.DataSource != nil && !fromClaimOrSnapshot(c.Spec.DataSource) {
+		// for dataSourceRef, and what old clients put here alone is dropped.
+		if c.Spec.DataSource != nil && c.Spec.DataSourceRef == nil && !fromClaimOrSnapshot(c.Spec.DataSource) {
 			c.Spec.DataSource = nil
 		}
-		dropForeignSource(&c.Spec)
 		linkDataSources(&c.Spec)
 	})
 	k.PrepareUpdate = do2(func(c, old *corev1.PersistentVolumeClaim) {

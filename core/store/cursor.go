@@ -23,8 +23,8 @@ type Event struct {
 	Revision int64
 }
 
-// Cursor follows the changes of one kind. Next, TryNext and Bookmark are for
-// one goroutine at a time; Close may be called by any.
+// Cursor follows the changes of one kind. Next, Await, TryNext and Bookmark are
+// for one goroutine at a time; Close may be called by any.
 type Cursor struct {
 	store  *Store
 	table  *table
@@ -86,11 +86,17 @@ var errNothingYet = errors.New("no event yet")
 // Next waits for and returns the next event. It ends with ctx's error, io.EOF
 // after Close, or 410 Expired when the cursor fell too far behind.
 func (c *Cursor) Next(ctx context.Context) (Event, error) {
+	return c.Await(ctx, func() {})
+}
+
+// Await is Next that calls idle each time before it waits.
+func (c *Cursor) Await(ctx context.Context, idle func()) (Event, error) {
 	for {
 		ev, changed, err := c.take()
 		if err != errNothingYet {
 			return ev, err
 		}
+		idle()
 		select {
 		case <-changed:
 		case <-ctx.Done():

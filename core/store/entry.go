@@ -25,7 +25,7 @@ type Entry struct {
 	stale bool   // encrypted otherwise than it would be today
 	cache *encodings
 
-	making  sync.Mutex // held while an encoding is made
+	making  atomic.Pointer[chan struct{}] // closed when the encoding being made is there
 	encoded atomic.Pointer[encoding]
 	used    atomic.Bool // since the cache's hand last passed
 }
@@ -55,21 +55,36 @@ func (e *Entry) Cached(key string) ([]byte, bool) {
 	return data, ok
 }
 
-// Encoded returns the bytes cached under key, calling make at most once at a
+// Encoded returns the bytes cached under key, calling encode at most once at a
 // time to produce them. key names the encoding and version, such as
 // "application/json;v1"; there should be few. The result is shared and must
-// not be modified. Cached bytes are bounded over all entries together, so make
+// not be modified. Cached bytes are bounded over all entries together, so encode
 // may be called again later.
-func (e *Entry) Encoded(key string, make func() ([]byte, error)) ([]byte, error) {
-	if data, ok := e.Cached(key); ok {
-		return data, nil
+func (e *Entry) Encoded(key string, encode func() ([]byte, error)) ([]byte, error) {
+	for {
+		if data, ok := e.Cached(key); ok {
+			return data, nil
+		}
+		// Hundreds of watchers come here at once. They are all woken
+		// together when it is there: a mutex would let them by one by one.
+		if other := e.making.Load(); other != nil {
+			<-*other
+			continue
+		}
+		if made := make(chan struct{}); e.making.CompareAndSwap(nil, &made) {
+			return e.encode(key, encode, made)
+		}
 	}
-	e.making.Lock()
-	defer e.making.Unlock()
+}
+
+// encode is for who has set making to made.
+func (e *Entry) encode(key string, encode func() ([]byte, error), made chan struct{}) ([]byte, error) {
+	defer close(made)
+	defer e.making.Store(nil)
 	if data, ok := e.find(key); ok {
 		return data, nil
 	}
-	data, err := make()
+	data, err := encode()
 	if err != nil {
 		return nil, err
 	}

@@ -190,12 +190,13 @@ type remembered struct {
 	short               want
 	compacted           int64 // revision
 	compactedAt, defrag time.Time
+	settledAt           time.Time
 }
 
 // measures are what it does.
 type measures struct {
-	short                   want
-	compact, defrag, disarm bool
+	short                           want
+	compact, settle, defrag, disarm bool
 }
 
 // decide says what to do about what is seen.
@@ -216,6 +217,9 @@ func decide(o observed, r remembered, now time.Time) (m measures) {
 	}
 	free := o.size - o.inUse
 	m.compact = m.short == quotaRoom && o.revision > r.compacted && now.Sub(r.compactedAt) >= compactsFull
+	// Who was still reading may have kept freed pages from being counted, and
+	// nobody else may write who would have them counted.
+	m.settle = m.short == quotaRoom && !o.alarm && !m.compact && r.compacted > 0 && now.Sub(r.settledAt) >= compactsFull
 	canCopy := o.diskFree >= o.inUse+o.inUse/4+defragMargin+needed
 	switch {
 	case !canCopy || m.compact: // frees more first
@@ -275,11 +279,14 @@ func (s *Store) keepOnce(ctx context.Context, reserve *reservation, r *remembere
 		if _, err := p.etcd.Compact(ctx, o.revision, clientv3.WithCompactPhysical()); err != nil {
 			return fmt.Errorf("cannot compact etcd to revision %d: %w", o.revision, err)
 		}
-		if !o.alarm {
-			if r.compacted, err = p.settle(ctx, o.revision); err != nil {
-				return err
-			}
+	}
+	if m.compact && !o.alarm || m.settle {
+		r.settledAt = time.Now()
+		if r.compacted, err = p.settle(ctx, r.compacted); err != nil {
+			return err
 		}
+	}
+	if m.compact || m.settle {
 		p.nudge()
 	}
 	if m.defrag {

@@ -531,19 +531,21 @@ func shorten(s string) string {
 	return s
 }
 
-// goValue cuts a whole object out of a message: upstream prints its internal
+// goValue cuts whole objects out of a message: upstream prints its internal
 // types, whose members are named otherwise.
 func goValue(s string) string {
 	before, value, ok := strings.Cut(s, " value: ")
-	if !ok || value == "" || value[0] != '{' && value[0] != '[' {
+	if !ok {
 		return s
 	}
-	d := json.NewDecoder(strings.NewReader(value))
-	var v any
-	if err := d.Decode(&v); err != nil {
-		return s
+	if value != "" && (value[0] == '{' || value[0] == '[') {
+		d := json.NewDecoder(strings.NewReader(value))
+		var v any
+		if err := d.Decode(&v); err == nil {
+			value = "{...}" + value[d.InputOffset():]
+		}
 	}
-	return before + " value: {...}" + value[d.InputOffset():]
+	return before + " value: " + goValue(value)
 }
 
 func shortMessage(message string) string {

@@ -62,6 +62,8 @@ func TestUI(t *testing.T) {
 		return nil
 	})
 	shows("POST /apis/apps/v1/namespaces/{ns}/deployments", true) // its trace
+	shows("workload-high", true)                                  // the API's priority levels
+	shows("% of 7 GiB", true)                                     // etcd against its quota
 	png, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
 	if err != nil {
 		t.Fatal(err)
