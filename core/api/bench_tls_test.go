@@ -63,8 +63,7 @@ func openTLS(ctx context.Context, t http.RoundTripper, url, accept string) (*htt
 	return w, err
 }
 
-// BenchmarkGetTLS reads one object by 64 clients on 4 connections, as
-// clusterbench does.
+// BenchmarkGetTLS reads one object by 64 clients on 4 connections.
 func BenchmarkGetTLS(b *testing.B) {
 	s := apitest.Start(b, apitest.WithAuditPolicy(silent(b)))
 	fillPods(b, s, 1)

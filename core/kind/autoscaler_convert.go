@@ -57,15 +57,15 @@ func autoscalerToV2(in *autoscalingv1.HorizontalPodAutoscaler) (*autoscalingv2.H
 			return nil, err
 		}
 	}
+	if share := in.Spec.TargetCPUUtilizationPercentage; share != nil {
+		out.Spec.Metrics = append(out.Spec.Metrics, cpuUtilization(share))
+	}
 	for i := range metrics {
 		m, err := metricToV2(&metrics[i])
 		if err != nil {
 			return nil, err
 		}
 		out.Spec.Metrics = append(out.Spec.Metrics, m)
-	}
-	if share := in.Spec.TargetCPUUtilizationPercentage; share != nil {
-		out.Spec.Metrics = append(out.Spec.Metrics, cpuUtilization(share))
 	}
 	// The annotation tells more, and all of it.
 	if share := in.Status.CurrentCPUUtilizationPercentage; share != nil && current == nil {

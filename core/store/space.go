@@ -119,6 +119,7 @@ func (p *space) missing(size int) want {
 		p.since.Store(0)
 	}
 	if inUse+p.since.Add(int64(size)) >= p.quota {
+		p.since.Add(-int64(size)) // it is not written
 		p.nudge()
 		return quotaRoom
 	}
@@ -249,6 +250,8 @@ func (s *Store) keepSpace(ctx context.Context) {
 		}
 		select {
 		case <-ticker.C:
+			// etcd has counted since, be it to the same number.
+			p.since.Store(0)
 		case <-p.nudged:
 		case <-ctx.Done():
 			return

@@ -177,6 +177,21 @@ func TestQuota(t *testing.T) {
 	})
 }
 
+// TestRefusedTakesNoRoom: what was refused is not counted against what comes
+// after it.
+func TestRefusedTakesNoRoom(t *testing.T) {
+	t.Parallel()
+	s := openSpace(t, Config{Dir: t.TempDir(), NoFsync: true, QuotaBytes: 4 << 20})
+	for range 3 {
+		if s.space.missing(5<<20) != quotaRoom {
+			t.Fatal("there is room for more than the quota")
+		}
+	}
+	if w := s.space.missing(1 << 20); w != nothing {
+		t.Errorf("no room (%s) after refusals", w)
+	}
+}
+
 // TestQuotaWhileSomeoneReads: etcd does not count pages that a reader may still
 // see. Once it is done, there is room without anybody writing.
 func TestQuotaWhileSomeoneReads(t *testing.T) {
