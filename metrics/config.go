@@ -3,6 +3,7 @@ package metrics
 import (
 	"fmt"
 	"net"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -28,6 +29,9 @@ type Config struct {
 	// Node is this node's name and Address its IP: they make the labels node
 	// and instance.
 	Node, Address string
+	// Ports of jobs that are not where upstream has them, by job: they make
+	// the label instance too.
+	Ports map[string]int
 	// ExternalLabels are put on what leaves by federation.
 	ExternalLabels map[string]string
 	// Targets are scraped besides annotated pods and services.
@@ -95,6 +99,9 @@ func (c Config) instance(job string) string {
 		return c.Node
 	}
 	port := ports[job]
+	if n := c.Ports[job]; n != 0 {
+		port = strconv.Itoa(n)
+	}
 	if port == "" {
 		port = "9090"
 	}

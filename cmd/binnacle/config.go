@@ -103,6 +103,14 @@ type Ports struct {
 	ProxyHealth   int `json:"proxyHealth,omitempty"`
 }
 
+// byJob is where the components of a job can be scraped from outside.
+func (p Ports) byJob() map[string]int {
+	return map[string]int{
+		"apiserver": p.API, "kubelet": p.Kubelet, "kube-controller-manager": p.Controllers, "kube-scheduler": p.Scheduler,
+		"kube-proxy": p.ProxyMetrics, "prometheus-k8s": p.Observability, "alertmanager-main": p.Observability, "kube-state-metrics": p.Observability,
+	}
+}
+
 func loadConfig(file string) (*Config, error) {
 	cfg := &Config{}
 	path := file

@@ -69,7 +69,7 @@ func (m *machine) startMonitoring(ctx context.Context) error {
 	}
 	if m.metrics, err = metrics.New(metrics.Config{
 		Dir: m.cfg.path("metrics"), Retention: m.cfg.Metrics.Retention.Duration, RetentionBytes: m.cfg.Metrics.RetentionBytes,
-		Node: m.cfg.NodeName, Address: m.cfg.Address,
+		Node: m.cfg.NodeName, Address: m.cfg.Address, Ports: m.cfg.Ports.byJob(),
 	}, m.hub, m.client, &metrics.Containers{Inventory: m.inventory, Source: sampler, History: m.history}, tel,
 		metrics.CAdvisor(m.containers),
 		metrics.Source{Job: "node-exporter", Gatherer: m.nodeExporter},

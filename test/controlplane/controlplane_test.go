@@ -109,6 +109,7 @@ func addNode(t *testing.T, ctx context.Context, c client.Client, name string) {
 	n.Status.Allocatable = corev1.ResourceList{
 		corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("8Gi"), corev1.ResourcePods: resource.MustParse("110")}
 	n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
+	n.ResourceVersion = "" // the node lifecycle controller writes the spec meanwhile
 	if _, err := client.UpdateStatus(ctx, c, n); err != nil {
 		t.Fatal(err)
 	}
